@@ -1,0 +1,57 @@
+# Every target installs what it needs first. Options for a command go into ARGS:  make sentiment ARGS='--preset best --cell lstm'
+PYTHON ?= python3
+ARGS   ?=
+PY     := .venv/bin/python
+APPS   := $(patsubst apps/%/train.py,%,$(wildcard apps/*/train.py))
+INSTALLED := .venv/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install lint format test test-all runs tensorboard clean $(APPS) $(APPS:%=%-smoke) $(APPS:%=%-predict)
+
+help: ## this help
+	@echo "Usage: make TARGET [ARGS='--flag value ...']"
+	@echo
+	@$(foreach app,$(APPS),printf '  %-20s %s\n' '$(app)' 'train, evaluate and report (ARGS=--help lists every knob)' \
+		'$(app)-smoke' 'the whole path in seconds, on a small sample' '$(app)-predict' 'ask the newest finished run';)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## create .venv and install the pinned dependencies (done by itself when needed)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed, '$(PYTHON)' is older. Name another one: make PYTHON=python3.12 ..."; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(APPS): $(INSTALLED)
+	@$(PY) -m apps.$@.train $(ARGS)
+
+$(APPS:%=%-smoke): $(INSTALLED)
+	@$(PY) -m apps.$(@:-smoke=).train --preset smoke $(ARGS)
+
+$(APPS:%=%-predict): $(INSTALLED)
+	@$(PY) -m apps.$(@:-predict=).predict $(ARGS)
+
+runs: $(INSTALLED) ## a table of all finished runs
+	@$(PY) -m shared.runs
+
+tensorboard: $(INSTALLED) ## watch all runs in a browser
+	$(PY) -m tensorboard.main --logdir runs $(ARGS)
+
+lint: $(INSTALLED) ## check style and names
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+format: $(INSTALLED) ## put style right
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+test: $(INSTALLED) ## the fast tests
+	$(PY) -m pytest -m 'not slow' $(ARGS)
+
+test-all: $(INSTALLED) ## the fast tests and those that train until a model reaches a number
+	$(PY) -m pytest $(ARGS)
+
+clean: ## remove .venv and caches; runs/ stays
+	rm -rf .venv .pytest_cache .ruff_cache *.egg-info

@@ -1,0 +1,1 @@
+"""Sentiment of reviews: many words in, one class out."""

@@ -1,0 +1,92 @@
+"""Every knob of the sentiment app, on one page."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Config:
+    preset: Literal["smoke", "default", "best"] = "default"
+    """Where the other values start from: smoke (seconds), default (minutes), best (an hour)."""
+
+    # Data
+    data: str | None = None
+    """Your own reviews: a .csv, .tsv or .jsonl file, or a folder for each class with .txt files. None: IMDB."""
+    text_column: str = "text"
+    """Column of --data that holds the review."""
+    label_column: str = "label"
+    """Column of --data that holds the class, any two or more names or numbers."""
+    dataset: Literal["auto", "imdb", "sample"] = "auto"
+    """Without --data. auto: IMDB where it can be had, else the generated sample."""
+    validation_share: float = 0.1
+    """Share of the training reviews that choices are made on."""
+    limit: int | None = None
+    """Use only so many training and so many test reviews."""
+
+    # Text
+    vocabulary_size: int = 30_000
+    """Words that the network knows, the most frequent ones."""
+    ngram_order: int = 3
+    """Look at single words (1), also pairs (2), also triples (3)."""
+    ngram_vocabulary_size: int = 300_000
+    """Pairs that the network knows; as many triples."""
+    min_reviews: int = 2
+    """A word or n-gram counts only if it stands in so many training reviews."""
+    sequence_length: int = 400
+    """Words that the recurrence reads: of a longer review its first quarter of these and its last three."""
+
+    # Model
+    embedding_dim: int = 100
+    """Width of a word's embedding."""
+    cell: Literal["rnn", "gru", "lstm"] = "gru"
+    """Recurrent cell."""
+    units: int = 64
+    """Width of each recurrent layer, in each direction."""
+    num_layers: int = 1
+    """Recurrent layers on top of each other."""
+    bidirectional: bool = True
+    """Read from both ends."""
+    dropout: float = 0.3
+    """Share of features dropped before and after each recurrent layer."""
+    word_dropout: float = 0.2
+    """Share of words that the recurrence does not see in a training step."""
+    residual: bool = False
+    """Add each recurrent layer's input to its output."""
+    normalization: Literal["layer", "batch"] | None = None
+    """Normalise between recurrent layers."""
+    activation: Literal["tanh", "relu"] = "tanh"
+    """Of the recurrence; relu is for --cell rnn, which then starts from the identity."""
+    pooling: tuple[Literal["last", "max", "mean", "attention"], ...] = ("max", "mean")
+    """How the steps become one vector; several are joined."""
+
+    # Training
+    epochs: int = 4
+    """Most passes over the training reviews."""
+    patience: int = 2
+    """Stop after so many epochs without a better validation accuracy."""
+    batch_size: int = 64
+    """Reviews in a step."""
+    learning_rate: float = 1e-3
+    """Peak of the schedule: linear warm-up over a tenth of the steps, then cosine down to a tenth of the peak."""
+    clipping: Literal["none", "global_norm", "norm", "value", "adaptive"] = "global_norm"
+    """How gradients are clipped; see shared/gradients.py."""
+    clip_threshold: float = 1.0
+    """Bound for clipping."""
+    seed: int = 0
+    """Of the validation cut, the weights, the order and dropout."""
+    deterministic: bool = False
+    """Same result to the last bit in every run on this machine."""
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    """Numbers that the network computes in."""
+    multi_gpu: bool = False
+    """Share every batch among all GPUs of this machine."""
+    resume: bool = False
+    """Go on with the newest unfinished run; all other flags as they were."""
+
+
+DEFAULT = Config()
+PRESETS = {
+    "smoke": replace(DEFAULT, preset="smoke", limit=1500, sequence_length=100, epochs=2, embedding_dim=32, units=32),
+    "default": DEFAULT,
+    "best": replace(DEFAULT, preset="best"),
+}

@@ -1,0 +1,157 @@
+"""Reviews and their labels: your own file or folder, IMDB, or the generated sample."""
+
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import train_test_split
+
+from apps.sentiment.config import Config
+from apps.sentiment.sample import make_reviews
+from shared.cli import UserError
+from shared.data import Splits, Unavailable, existing_path, fingerprint, load_tfds
+
+IMDB_HOST = "ai.stanford.edu"
+SAMPLE_SIZES = {"train": 8_000, "test": 2_000}
+MOST_CLASSES = 50
+
+
+class Reviews(NamedTuple):
+    """Texts, and labels `(n,)`: indices into `class_names`."""
+
+    texts: list[str]
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+
+
+def load(config: Config) -> Splits:
+    """Load train, validation and test, each a `Reviews`. Validation is cut from train, with every class in proportion.
+
+    Raises:
+        UserError: for a file that is not there or does not hold labelled reviews.
+    """
+    if config.data:
+        name, train, test = Path(config.data).name, *_load_own(config)
+    else:
+        name, train, test = _load_public(config)
+    train, test = _take(train, config.limit), _take(test, config.limit)
+    train, validation = _split(train, config.validation_share, config.seed, "validation")
+    everything = (text.encode() for part in (train, validation, test) for text in part.texts)
+    labels = (part.labels.tobytes() for part in (train, validation, test))
+    return Splits(train, validation, test, name, fingerprint([*everything, *labels]))
+
+
+def _load_public(config: Config) -> tuple[str, Reviews, Reviews]:
+    if config.dataset != "sample":
+        try:
+            return "imdb_reviews", *_load_imdb()
+        except Unavailable as reason:
+            if config.dataset == "imdb":
+                raise UserError(f"IMDB could not be had: {reason}. Set TFDS_DATA_DIR, or leave --dataset out.") from None
+            print(f"{'=' * 80}\nIMDB could not be fetched: {reason}.\nGoing on with GENERATED SAMPLE reviews. Their numbers")
+            print(f"say that the program works, nothing about real reviews.\n{'=' * 80}")
+    parts = (make_reviews(SAMPLE_SIZES[part], seed) for seed, part in enumerate(("train", "test")))
+    return "sample", *(Reviews(*part, ("negative", "positive")) for part in parts)
+
+
+def _load_imdb() -> list[Reviews]:
+    """The Large Movie Review Dataset (Maas et al., ACL 2011), 25,000 reviews to train with, 25,000 to test."""
+    parts = []
+    for part in load_tfds("imdb_reviews", ["train", "test"], IMDB_HOST):
+        texts, labels = zip(*((row["text"].decode(), row["label"]) for row in part.as_numpy_iterator()), strict=True)
+        parts.append(Reviews(list(texts), np.array(labels), ("negative", "positive")))
+    return parts
+
+
+def _load_own(config: Config) -> tuple[Reviews, Reviews]:
+    """Train and test from the user's path; a file or a folder without a test part gives every fifth review to test."""
+    path = existing_path("--data", config.data)
+    if path.is_dir() and (path / "train").is_dir() and (path / "test").is_dir():
+        train, test = _clean(_read_tree(path / "train"), path), _clean(_read_tree(path / "test"), path)
+        if train.class_names != test.class_names:
+            raise UserError(f"--data {path}: train has the classes {train.class_names}, test has {test.class_names}.")
+        return train, test
+    table = _read_tree(path) if path.is_dir() else _read_table(path, config)
+    reviews = _clean(table, path, drop_repeated=True)  # the same text on both sides would be a leak
+    return _split(reviews, 0.2, config.seed, "test")
+
+
+def _read_tree(folder: Path) -> pd.DataFrame:
+    """A folder for each class with a text file for each review, as in aclImdb/train; `unsup` there has no labels."""
+    files = [file for file in sorted(folder.glob("*/*.txt")) if file.parent.name != "unsup"]
+    if not files:
+        raise UserError(f"--data {folder}: expected a folder for each class with .txt files in it; found none.")
+    return pd.DataFrame({"text": [_read_text(file) for file in files], "label": [file.parent.name for file in files]})
+
+
+def _read_table(path: Path, config: Config) -> pd.DataFrame:
+    separators = {".csv": ",", ".tsv": "\t"}
+    if path.suffix not in (*separators, ".jsonl"):
+        raise UserError(f"--data {path}: expected .csv, .tsv, .jsonl or a folder; got '{path.suffix}'.")
+    text = io.StringIO(_read_text(path))
+    try:
+        if path.suffix == ".jsonl":
+            table = pd.read_json(text, lines=True, dtype=False, convert_dates=False)
+        else:
+            table = pd.read_csv(text, sep=separators[path.suffix], dtype=str, keep_default_na=False)
+    except ValueError as error:  # pandas' own parser errors are ValueErrors
+        raise UserError(f"--data {path} does not parse as {path.suffix}: {error}.") from None
+    for flag, column in (("--text-column", config.text_column), ("--label-column", config.label_column)):
+        if column not in table.columns:
+            raise UserError(f"--data {path} has no column '{column}'; it has {[*table.columns]}. Name it with {flag}.")
+    return table.rename(columns={config.text_column: "text", config.label_column: "label"})[["text", "label"]]
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is not UTF-8 (byte {error.start} is {error.object[error.start]:#x}). If it is Latin-1, convert it: "
+            f"iconv -f latin1 -t utf-8 {path} > {path.stem}-utf8{path.suffix}"
+        ) from None
+
+
+def _clean(table: pd.DataFrame, path: Path, drop_repeated: bool = False) -> Reviews:
+    """Check labels, drop what holds no text and say so."""
+    labels = table["label"].map(lambda label: "" if label is None else str(label).strip())
+    if (unlabelled := np.flatnonzero(labels == "")).size:
+        rows = ", ".join(str(row + 1) for row in unlabelled[:5])
+        raise UserError(f"--data {path}: {unlabelled.size} rows have no label, first rows {rows}. Label or remove them.")
+    texts = table["text"].map(lambda text: text.strip() if isinstance(text, str) else "")
+    kept = texts != ""
+    if drop_repeated:
+        kept &= ~texts.duplicated()
+    if dropped := int((~kept).sum()):
+        print(f"{path}: {dropped} of {len(table)} rows dropped, {int((texts == '').sum())} empty, the rest repeated.")
+    class_names = tuple(sorted(labels[kept].unique()))
+    if not 2 <= len(class_names) <= MOST_CLASSES:
+        shown = ", ".join(class_names[:5]) + (", ..." if len(class_names) > 5 else "")
+        raise UserError(
+            f"--data {path}: expected 2 to {MOST_CLASSES} classes, found {len(class_names)} ({shown or 'no texts'}). "
+            "Is --label-column the right one?"
+        )
+    return Reviews(texts[kept].tolist(), np.searchsorted(class_names, labels[kept]), class_names)
+
+
+def _split(reviews: Reviews, share: float, seed: int, part: str) -> tuple[Reviews, Reviews]:
+    """Cut a share off, with every class in proportion."""
+    counts = np.bincount(reviews.labels, minlength=len(reviews.class_names))
+    if counts.min() * share < 1:
+        rare = reviews.class_names[int(counts.argmin())]
+        raise UserError(
+            f"Class '{rare}' has {counts.min()} reviews, too few to cut {share:.0%} off for {part}. "
+            f"At least {int(np.ceil(1 / share))} are needed; add some or remove the class."
+        )
+    rest, cut = train_test_split(np.arange(len(reviews.labels)), test_size=share, stratify=reviews.labels, random_state=seed)
+    return _pick(reviews, np.sort(rest)), _pick(reviews, np.sort(cut))
+
+
+def _take(reviews: Reviews, limit: int | None) -> Reviews:
+    return _pick(reviews, np.arange(min(limit or len(reviews.labels), len(reviews.labels))))
+
+
+def _pick(reviews: Reviews, rows: np.ndarray) -> Reviews:
+    return Reviews([reviews.texts[row] for row in rows], reviews.labels[rows], reviews.class_names)

@@ -1,0 +1,74 @@
+"""Generated reviews, for machines that can't get IMDB: made so that word order matters.
+
+Every review weighs two opinions of opposite sign; which one is the verdict is told by "but", "although" and the like,
+and any opinion may be turned round by a negation some words before it. Praise and blame, negated or not, come up
+equally often in both classes: counting words says next to nothing, reading them in order says all.
+"""
+
+import numpy as np
+
+PRAISE = ["wonderful", "moving", "clever", "brilliant", "gripping", "charming", "funny", "superb", "touching", "great"]
+BLAME = ["dull", "boring", "clumsy", "terrible", "tedious", "silly", "weak", "awful", "pointless", "bad"]
+SUBJECTS = [
+    "plot",
+    "cast",
+    "ending",
+    "script",
+    "music",
+    "direction",
+    "pacing",
+    "dialogue",
+    "camera work",
+    "leading actor",
+]
+PLAIN = ("{s} was {very}{a}", "I found {s} {very}{a}", "{s} struck me as {very}{a}")
+NEGATED = (
+    "{s} was not in any way {a}",
+    "nobody in the room would have called {s} {very}{a}",
+    "I never for a moment found {s} {very}{a}",
+    "{s} was anything but what I would call {a}",
+)
+# The verdict is {v}, what speaks against it {o}.
+FRAMES = (
+    "{o}, but {v}",
+    "{v}, although {o}",
+    "although {o}, {v}",
+    "{o}. And yet, all in all, {v}",
+    "{v}, even if {o}",
+    "granted, {o}; what counts is that {v}",
+)
+FILLER = (
+    "I saw it on a rainy evening with two friends.",
+    "It runs for about two hours.",
+    "The story is set in a small town by the sea.",
+    "My sister had read the book before.",
+    "There is a sequel on its way, they say.",
+    "We came home late and talked about it.",
+)
+
+
+def make_reviews(count: int, seed: int) -> tuple[list[str], np.ndarray]:
+    """Generate reviews.
+
+    Returns:
+        Texts, and labels `(count,)`: 0 negative, 1 positive, half of each.
+    """
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(count) % 2)
+    return [_review(bool(label), rng) for label in labels], labels
+
+
+def _review(positive: bool, rng: np.random.Generator) -> str:
+    verdict, objection = _opinion(positive, rng), _opinion(not positive, rng)
+    sentence = rng.choice(FRAMES).format(v=verdict, o=objection) + "."
+    filler = list(rng.choice(FILLER, size=rng.integers(0, 4), replace=False))
+    filler.insert(rng.integers(0, len(filler) + 1), sentence[0].upper() + sentence[1:])
+    return " ".join(filler)
+
+
+def _opinion(positive: bool, rng: np.random.Generator) -> str:
+    negated = rng.random() < 0.5
+    adjective = rng.choice(PRAISE if positive != negated else BLAME)
+    very = rng.choice(["", "", "really ", "so very "])
+    frame = rng.choice(NEGATED if negated else PLAIN)
+    return frame.format(s="the " + rng.choice(SUBJECTS), a=adjective, very=very)

@@ -1,0 +1,63 @@
+"""A Config dataclass becomes the command line; a user's mistake becomes one clear message and exit status 2."""
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import tyro
+
+# Before TensorFlow is imported: it logs its build options at every start otherwise.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+ConfigType = TypeVar("ConfigType")
+
+
+class UserError(Exception):
+    """Something the user can mend. The message says what came, what was expected and how to mend it."""
+
+
+def parse(presets: Mapping[str, ConfigType], description: str, args: list[str] | None = None) -> ConfigType:
+    """Turn the command line into a Config.
+
+    `--preset NAME` chooses the starting Config, every further flag overrides one of its fields.
+
+    Args:
+        presets: starting Configs by name; must contain "default". All are instances of one dataclass.
+        description: first lines of `--help`.
+        args: the command line without the program's name; `sys.argv[1:]` if None.
+
+    Raises:
+        SystemExit: with status 2 for a flag or value that does not parse, 0 after `--help`.
+    """
+    args = sys.argv[1:] if args is None else args
+    chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    chooser.add_argument("--preset", default="default")
+    name = chooser.parse_known_args(args)[0].preset
+    start = presets.get(name, presets["default"])  # an unknown name is reported by tyro, with the choices
+    return tyro.cli(type(start), default=start, args=args, description=description)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call `main()`; answer a user's mistake with a message on standard error instead of a traceback.
+
+    Exit status: 2 for a `UserError` and for a full or read-only disk, 130 after Ctrl-C.
+    """
+    try:
+        main()
+    except UserError as error:
+        sys.exit(_complain(str(error)))
+    except KeyboardInterrupt:
+        print("\nStopped.", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        sys.exit(_complain(f"Could not write: {error}. Free some space or choose another place, then run again."))
+
+
+def _complain(message: str) -> int:
+    print(f"\nerror: {message}", file=sys.stderr)
+    return 2

@@ -1,0 +1,161 @@
+"""Where a dataset comes from, in this order: the user's own files, the public dataset, a generated sample."""
+
+import hashlib
+import os
+import socket
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from shared.cli import UserError
+
+PROBE_SECONDS = 3.0
+
+
+class Unavailable(Exception):
+    """The public dataset is neither prepared on this machine nor to be had from its host. The message says why."""
+
+
+class Splits(NamedTuple):
+    """A dataset cut in three. What each part is made of is the app's business."""
+
+    train: object
+    validation: object
+    test: object
+    name: str  # goes into metrics, report and plots: a sample's number can't be taken for a benchmark's
+    fingerprint: str
+
+
+def load_tfds(name: str, splits: list[str], host: str) -> list:
+    """Read a dataset of TensorFlow Datasets, downloading it only where that can succeed.
+
+    `tfds.load` with no network tries for minutes and leaves partial folders behind, so this first looks whether the
+    dataset lies prepared in `TFDS_DATA_DIR` (else in ~/tensorflow_datasets), then whether its host answers.
+
+    Args:
+        name: as in the TFDS catalogue.
+        splits: names of splits.
+        host: where its files come from, to be asked on port 80.
+
+    Returns:
+        One `tf.data.Dataset` a split.
+
+    Raises:
+        Unavailable: if it is not prepared and the host does not answer.
+    """
+    import tensorflow_datasets as tfds
+
+    folder = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
+    prepared = any((folder / name).glob("**/dataset_info.json"))
+    if not prepared and (reason := _silence(host)):
+        raise Unavailable(f"it is not prepared in {folder}, and {reason}")
+    return list(tfds.load(name, split=splits, data_dir=folder, download=not prepared))
+
+
+def _silence(host: str) -> str | None:
+    """Why `host` can't be reached, or None if it answers."""
+    try:
+        socket.create_connection((host, 80), timeout=PROBE_SECONDS).close()
+    except OSError as error:
+        return f"{host} does not answer ({error})"
+    return None
+
+
+def existing_path(flag: str, path: str) -> Path:
+    """The user's file or folder.
+
+    Raises:
+        UserError: if it is not there.
+    """
+    if not Path(path).exists():
+        raise UserError(f"{flag} {path}: there is no such file or folder (looked from {Path.cwd()}).")
+    return Path(path)
+
+
+def fingerprint(parts: Iterable[bytes]) -> str:
+    """A short name for exactly this content: 16 hexadecimal digits of SHA-256."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()[:16]
+
+
+def indices_by_length(lengths: np.ndarray, batch_size: int, rng: np.random.Generator | None = None) -> list[np.ndarray]:
+    """Cut a dataset into batches of sequences that are about equally long, so that little of a batch is padding.
+
+        lengths   9 2 8 3 1 7 2 9          as they come, in batches of 4: 14 + 17 empty places
+        sorted    1 2 2 3 | 7 8 9 9        sorted by length first:          4 +  3 empty places
+
+    Args:
+        lengths: `(n,)`, of each sequence.
+        batch_size: sequences in a batch; the last one may be smaller.
+        rng: shuffles: lengths are blurred by 15 % before sorting, so that batches differ between epochs, and the batches
+            come in random order. None for evaluation: sorted, the same every time.
+
+    Returns:
+        Index arrays; every index from 0 to n - 1 stands in exactly one of them.
+    """
+    blurred = lengths if rng is None else lengths * rng.uniform(0.85, 1.15, len(lengths))
+    order = np.argsort(blurred, kind="stable")
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    if rng is not None:
+        rng.shuffle(batches)
+    return batches
+
+
+def batches_by_length(features, labels, batch_size: int, seed: int, first_epoch: int = 0):
+    """Training batches from ragged features, in length buckets, epoch after epoch without end.
+
+    The order of an epoch depends on `seed` and its number alone, so that a resumed run sees what an uninterrupted one
+    would have seen.
+
+    Args:
+        features: a dict of `tf.RaggedTensor`s with n rows each; the buckets are made by the lengths of the first.
+        labels: `(n,)`.
+        batch_size: rows in a batch.
+        seed: of the order.
+        first_epoch: number of the first epoch, counted from 0.
+
+    Returns:
+        A `tf.data.Dataset` of (features padded with 0 on the right, labels), and the number of batches in an epoch.
+    """
+
+    lengths = _lengths(features)
+
+    def order() -> Iterator[np.ndarray]:
+        epoch = first_epoch
+        while True:
+            yield from indices_by_length(lengths, batch_size, np.random.default_rng([seed, epoch]))
+            epoch += 1
+
+    return _gather(features, labels, order, tf.data.INFINITE_CARDINALITY), -(-len(lengths) // batch_size)
+
+
+def batches_in_order(features, labels, batch_size: int):
+    """Evaluation batches: as `batches_by_length`, but one epoch, sorted by length.
+
+    Returns:
+        The `tf.data.Dataset` and the order of its rows, an index array `(n,)`.
+    """
+    batches = indices_by_length(_lengths(features), batch_size)
+    return _gather(features, labels, lambda: iter(batches), len(batches)), np.concatenate(batches)
+
+
+def _lengths(features) -> np.ndarray:
+    return next(iter(features.values())).row_lengths().numpy()
+
+
+def _gather(features, labels, order, num_batches: int):
+    labels = tf.convert_to_tensor(labels)
+
+    def batch(indices):
+        padded = {name: tf.gather(ragged, indices).to_tensor() for name, ragged in features.items()}
+        return padded, tf.gather(labels, indices)
+
+    indices = tf.data.Dataset.from_generator(order, output_signature=tf.TensorSpec([None], tf.int64))
+    known = indices.apply(tf.data.experimental.assert_cardinality(num_batches))
+    return known.map(batch, num_parallel_calls=2).prefetch(4)

@@ -1,0 +1,210 @@
+"""The run folder `runs/<app>/<time stamp>/`: written whole or not at all, found again, compared.
+
+While a run trains, its folder is named `<time stamp>.unfinished`; the last act of a run is to take that ending away.
+So everything that looks like a finished run is one, and what a kill leaves behind can go on with `--resume`.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, TypeVar
+
+from shared.cli import UserError
+
+ROOT = Path("runs")
+UNFINISHED = ".unfinished"
+NOT_COMPARED = ("resume",)  # Config fields that may differ between a run and its continuation
+REQUIRED = ("config.json", "environment.json", "metrics.json", "model.keras")
+
+ConfigType = TypeVar("ConfigType")
+
+
+class Run:
+    """One run folder that is being written. `path` is where its files go until `finish`."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @classmethod
+    def start(cls, app: str, config: Any) -> "Run":
+        """Make the folder of a new run and save `config` (a dataclass) in it."""
+        stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+        for name in (stamp, *(f"{stamp}_{n}" for n in range(2, 100))):
+            path = ROOT / app / (name + UNFINISHED)
+            if not path.exists() and not (ROOT / app / name).exists():
+                break
+        (path / "plots").mkdir(parents=True)
+        run = cls(path)
+        run.write_json("config.json", dataclasses.asdict(config))
+        return run
+
+    @classmethod
+    def resume(cls, app: str, config: Any) -> "Run":
+        """Find the newest unfinished run of `app`, which must have been started with the same config.
+
+        Raises:
+            UserError: if there is none, or if its config differs from `config`.
+        """
+        unfinished = sorted((ROOT / app).glob("*" + UNFINISHED))
+        if not unfinished:
+            raise UserError(f"--resume found no unfinished run in {ROOT / app}/. Start one by leaving --resume out.")
+        before = read_json(unfinished[-1] / "config.json")
+        now = json.loads(json.dumps(dataclasses.asdict(config)))
+        differing = [key for key in now if key not in NOT_COMPARED and before.get(key) != now[key]]
+        if differing:
+            lines = "\n".join(f"  {_flag(key)}: was {before.get(key)}, now {now[key]}" for key in differing)
+            raise UserError(
+                f"--resume goes on with {unfinished[-1]} only with the config that it was started with. These differ:\n"
+                f"{lines}\nGive the same flags again, or start a new run by leaving --resume out."
+            )
+        return cls(unfinished[-1])
+
+    def write_json(self, name: str, content: dict[str, Any]) -> None:
+        """Write one JSON file whole: first beside, then renamed into place."""
+        beside = self.path / (name + ".part")
+        beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        beside.replace(self.path / name)
+
+    def finish(self) -> Path:
+        """Give the folder its final name and point `latest` to it. Returns the final path."""
+        missing = [name for name in REQUIRED if not (self.path / name).exists()]
+        assert not missing, f"a run is finished only with {missing}"
+        self.path = self.path.rename(self.path.with_name(self.path.name.removesuffix(UNFINISHED)))
+        link = self.path.parent / "latest"
+        beside = link.with_name("latest.part")
+        beside.unlink(missing_ok=True)
+        beside.symlink_to(self.path.name)
+        beside.replace(link)
+        return self.path
+
+
+def find(app: str, path: str | None = None) -> Path:
+    """The run folder at `path`, or the newest finished one of `app`.
+
+    Raises:
+        UserError: if there is none, or if the one at `path` is not whole.
+    """
+    if path is None:
+        finished = _finished(ROOT / app)
+        if not finished:
+            raise UserError(f"No finished run in {ROOT / app}/. Train one first: make {app}")
+        return finished[-1]
+    folder = Path(path)
+    if not folder.is_dir():
+        raise UserError(f"--run {path}: there is no such folder. Runs are listed by: make runs")
+    missing = [name for name in REQUIRED if not (folder / name).exists()]
+    if missing:
+        raise UserError(
+            f"--run {path}: this run is not whole, {', '.join(missing)} is missing. "
+            f"Finish it with: make {app} ARGS='--resume' (and the flags it had), or name another run (make runs)."
+        )
+    return folder
+
+
+def load_config(folder: Path, config_type: type[ConfigType]) -> ConfigType:
+    """Rebuild the Config that a run was trained with.
+
+    Raises:
+        UserError: if the saved config has other fields than `config_type`.
+    """
+    saved = read_json(folder / "config.json")
+    known = {field.name for field in dataclasses.fields(config_type)}
+    if set(saved) != known:
+        raise UserError(
+            f"{folder}/config.json does not fit this version of the app (differing fields: "
+            f"{', '.join(sorted(set(saved) ^ known))}). Train again, or check out the revision in environment.json."
+        )
+    return config_type(**{key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()})
+
+
+def environment(data: str, fingerprint: str) -> dict[str, Any]:
+    """What a number depends on beside the config: versions, device, backend, revision, data."""
+    import keras
+
+    packages = ("tensorflow", "keras", "numpy", "scikit-learn", "tensorflow-datasets")
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in packages},
+        "backend": keras.backend.backend(),
+        "device": describe_device(),
+        "git_revision": _git_revision(),
+        "data": data,
+        "data_fingerprint": fingerprint,
+    }
+
+
+def describe_device() -> str:
+    """The accelerators that Keras will use, else the processor and its number of usable cores."""
+    import keras
+
+    accelerators = keras.distribution.list_devices("gpu")
+    if accelerators:
+        return ", ".join(accelerators)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"CPU, {cores} cores"
+
+
+def main() -> None:
+    """Print a table of all runs."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"Runs in {ROOT}/")
+    for column in ("run", "preset", "data", "metric", "validation", "test", "baseline", "won", "epochs", "minutes"):
+        table.add_column(column, justify="right" if column in ("validation", "test", "baseline", "minutes") else "left")
+    for app in sorted(path for path in ROOT.glob("*") if path.is_dir()):
+        for folder in _finished(app):
+            table.add_row(f"{app.name}/{folder.name}", *_table_cells(read_json(folder / "metrics.json")))
+        for folder in sorted(app.glob("*" + UNFINISHED)):
+            table.add_row(f"{app.name}/{folder.name}", *["-"] * 9)
+    if not table.rows:
+        raise UserError(f"No runs in {ROOT}/ yet. Make one: make sentiment")
+    Console(width=None if os.isatty(1) else 160).print(table)
+
+
+def _table_cells(metrics: dict[str, Any]) -> list[str]:
+    metric = next(key for key in metrics if key.startswith("baseline_")).removeprefix("baseline_")
+    figures = [f"{metrics[f'{part}_{metric}']:.4f}" for part in ("validation", "test", "baseline")]
+    winner = "network" if metrics["beats_baseline"] else "baseline"
+    minutes = f"{metrics['train_seconds'] / 60:.1f}"
+    return [metrics["preset"], metrics["dataset"], metric, *figures, winner, str(metrics["epochs"]), minutes]
+
+
+def _finished(app_folder: Path) -> list[Path]:
+    folders = [path for path in app_folder.glob("*") if path.is_dir() and not path.is_symlink()]
+    return sorted(path for path in folders if all((path / name).exists() for name in REQUIRED) and not path.suffix)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read one of a run's JSON files.
+
+    Raises:
+        UserError: if it is not there or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} can't be read ({error}); the run is damaged, name another (make runs).") from None
+
+
+def _flag(key: str) -> str:
+    return "--" + key.replace("_", "-")
+
+
+def _git_revision() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+if __name__ == "__main__":
+    from shared import cli
+
+    cli.run(main)

@@ -1,0 +1,205 @@
+"""What every training run shares: seeds, precision, devices, the standard callbacks, resume, Ctrl-C."""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+
+from shared.cli import UserError
+from shared.gradients import GradientMonitor
+
+
+def setup(seed: int, deterministic: bool = False, precision: str = "float32", multi_gpu: bool = False):
+    """Seed every generator and choose how numbers are computed. Call it before anything is built.
+
+    Args:
+        seed: for Python, NumPy and Keras.
+        deterministic: choose only operations whose result is the same to the last bit in every run (slower on a GPU).
+        precision: a Keras dtype policy: "float32" or "mixed_bfloat16".
+        multi_gpu: copy the model to all GPUs of this machine; each gets its share of every batch.
+
+    Returns:
+        A context (`tf.distribute.Strategy.scope()`'s owner) to build and compile the model in.
+
+    Raises:
+        UserError: `multi_gpu` with fewer than two GPUs.
+    """
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(seed)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    keras.config.set_dtype_policy(precision)
+    if not multi_gpu:
+        return tf.distribute.get_strategy()
+    gpus = tf.config.list_logical_devices("GPU")
+    if len(gpus) < 2:
+        raise UserError(f"--multi-gpu needs two GPUs or more, TensorFlow sees {len(gpus)}. Leave it out.")
+    return tf.distribute.MirroredStrategy([gpu.name for gpu in gpus])
+
+
+def make_callbacks(folder: Path, monitor: str, patience: int, resume: bool = False) -> list[keras.callbacks.Callback]:
+    """The standard callbacks, in the order in which they have to stand.
+
+    Args:
+        folder: the run folder; gets `history.csv`, `logs/` (TensorBoard) and the two files below.
+        monitor: what the best epoch is chosen by, for example "val_loss"; accuracies are maximised, the rest minimised.
+        patience: epochs without a better `monitor` after which training stops.
+        resume: go on from the state that an earlier process left in `folder`.
+
+    `best.weights.h5` holds the best epoch (`restore_best` reads it), `state.npz` the last whole one (see `Resume`);
+    `remove_training_state` takes both away when the run is finished.
+    """
+    mode = "max" if "accuracy" in monitor else "min"
+    best = keras.callbacks.ModelCheckpoint(
+        folder / "best.weights.h5", monitor=monitor, mode=mode, save_best_only=True, save_weights_only=True
+    )
+    early_stopping = keras.callbacks.EarlyStopping(monitor=monitor, mode=mode, patience=patience)
+    return [
+        keras.callbacks.ProgbarLogger(),  # before the monitor, whose many figures would not fit a line
+        GradientMonitor(),  # before those that write the logs
+        best,
+        early_stopping,
+        keras.callbacks.CSVLogger(folder / "history.csv", append=resume),
+        keras.callbacks.TensorBoard(folder / "logs", write_graph=False, update_freq=10),
+        StopOnInterrupt(),
+        Resume(folder, {"best": best, "early_stopping": early_stopping}, restore=resume),
+    ]
+
+
+class Resume(keras.callbacks.Callback):
+    """Save after each epoch all that the next one depends on, and go on from there after a kill.
+
+    That is: weights, the state of the seed generators (dropout; Keras's own weight files leave it out), the optimizer's
+    variables, the state of early stopping and best checkpoint, and the seconds spent. The order of the data is not
+    saved but computed from the number of the epoch, see `shared.data.batches_by_length`.
+
+    Args:
+        folder: holds `state.npz`, which is replaced as a whole.
+        followed: callbacks by name whose counters are part of the state. They must stand before this one.
+        restore: read the state from `folder`.
+
+    Attributes:
+        first_epoch: pass it to `fit` as `initial_epoch`: 0, or the number of whole epochs done before.
+        epochs: epochs done, in this process and those before; one cut short counts.
+        seconds: time spent in `fit`, in this process and those before.
+    """
+
+    COUNTERS = ("best", "wait", "best_epoch", "stopped_epoch")
+
+    def __init__(self, folder: Path, followed: dict[str, keras.callbacks.Callback], restore: bool):
+        super().__init__()
+        self.file = Path(folder) / "state.npz"
+        self.followed = followed
+        self.saved = self._read() if restore else None
+        self.first_epoch = self.saved["epochs"] if self.saved else 0
+        self.epochs = self.first_epoch
+        self.seconds_before = self.saved["seconds"] if self.saved else 0.0
+        self.seconds = self.seconds_before
+        if restore:
+            _cut_history(Path(folder) / "history.csv", self.first_epoch)
+
+    def on_train_begin(self, logs=None):
+        self.started = time.monotonic()
+        if self.saved:
+            self._restore()
+            self.saved = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs = epoch + 1
+        self.seconds = self.seconds_before + time.monotonic() - self.started
+        if not getattr(self.model, "interrupted", False):  # an epoch cut short is done again
+            self._save(epoch + 1)
+
+    def _save(self, epochs: int) -> None:
+        arrays = {f"model/{n}": v.numpy() for n, v in enumerate(self.model.variables)}
+        arrays |= {f"optimizer/{n}": v.numpy() for n, v in enumerate(self.model.optimizer.variables)}
+        counters = {
+            name: {key: _plain(getattr(callback, key)) for key in self.COUNTERS if hasattr(callback, key)}
+            for name, callback in self.followed.items()
+        }
+        about = {"epochs": epochs, "seconds": self.seconds, "counters": counters}
+        beside = self.file.with_name("state.part.npz")
+        np.savez(beside, about=json.dumps(about), **arrays)
+        os.replace(beside, self.file)
+
+    def _read(self) -> dict[str, Any] | None:
+        if not self.file.exists():
+            return None  # killed in the first epoch: start from the beginning
+        with np.load(self.file) as file:
+            saved = {name: file[name] for name in file.files}
+        return saved | json.loads(str(saved.pop("about")))
+
+    def _restore(self) -> None:
+        optimizer = self.model.optimizer
+        if not optimizer.built:
+            strategy = getattr(self.model, "distribute_strategy", None)  # TensorFlow's alone
+            with strategy.scope() if strategy else contextlib.nullcontext():
+                optimizer.build(self.model.trainable_variables)
+        for part, variables in (("model", self.model.variables), ("optimizer", optimizer.variables)):
+            for number, variable in enumerate(variables):
+                variable.assign(self.saved[f"{part}/{number}"])
+        for name, counters in self.saved["counters"].items():
+            for key, value in counters.items():
+                setattr(self.followed[name], key, value)
+
+
+class StopOnInterrupt(keras.callbacks.Callback):
+    """Ctrl-C ends training after the running batch, so that the run can still be evaluated and saved; twice: at once.
+
+    Sets `model.interrupted`.
+    """
+
+    def on_train_begin(self, logs=None):
+        self.model.interrupted = False
+        self.before = signal.signal(signal.SIGINT, self._on_interrupt)
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.model.interrupted:
+            self.model.stop_training = True
+
+    def on_train_end(self, logs=None):
+        signal.signal(signal.SIGINT, self.before)
+
+    def _on_interrupt(self, *_):
+        if self.model.interrupted:
+            signal.signal(signal.SIGINT, self.before)
+            raise KeyboardInterrupt
+        self.model.interrupted = True
+        print("\nCtrl-C: finishing this batch, then evaluating and saving. Press it again to stop at once.")
+
+
+def verbosity() -> int:
+    """For `fit`: a progress bar in a terminal, a line an epoch in a file."""
+    return 1 if sys.stdout.isatty() else 2
+
+
+def restore_best(model: keras.Model, folder: Path) -> None:
+    """Put the weights of the best epoch back."""
+    model.load_weights(folder / "best.weights.h5")
+
+
+def remove_training_state(folder: Path) -> None:
+    """Remove what only `--resume` needs; the last step before a run is finished."""
+    for name in ("best.weights.h5", "state.npz"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _cut_history(file: Path, epochs: int) -> None:
+    """Drop the rows of epochs that will be done again."""
+    if file.exists():
+        history = pd.read_csv(file)
+        history[history["epoch"] < epochs].to_csv(file, index=False)
+
+
+def _plain(value) -> float | int | None:
+    """NumPy's scalars as Python's, which JSON can hold."""
+    return value.item() if isinstance(value, np.generic) else value
