@@ -16,7 +16,7 @@ from keras import ops
 Clipping = Literal["none", "global_norm", "norm", "value", "adaptive"]
 HISTORY = 1000  # steps that adaptive clipping looks back
 VANISHING = 1e-4  # a layer's norm as a share of the strongest layer's
-EXPLODING = 100.0  # largest norm of an epoch, in multiples of its mean or of the first epoch's mean
+EXPLODING = 20.0  # largest norm of an epoch, in multiples of its mean or of the first epoch's mean
 
 log = logging.getLogger(__name__)
 

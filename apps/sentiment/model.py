@@ -78,5 +78,6 @@ def naive_bayes_log_ratios(bags, labels: np.ndarray, num_ids: int, smoothing: fl
 
 def build_servable(vectorizer: keras.Model, network: keras.Model) -> keras.Model:
     """What is saved: raw text `(batch,)` in, probabilities `(batch, classes)` out, the vocabulary inside."""
+    uncompiled = keras.Model(network.input, network.output, name="network")  # else the optimizer would be saved, too
     text = keras.Input((), dtype="string", name="text")
-    return keras.Model(text, layers.Softmax(name="probabilities")(network(vectorizer(text))), name="sentiment")
+    return keras.Model(text, layers.Softmax(name="probabilities")(uncompiled(vectorizer(text))), name="sentiment")

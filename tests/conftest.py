@@ -1,0 +1,21 @@
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # one answer on every machine
+
+import keras
+import pytest
+import tensorflow as tf
+
+# Two processors in name, so that MirroredStrategy can be tested on any machine.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration() for _ in range(2)]
+)
+
+
+@pytest.fixture(autouse=True)
+def fresh_state(tmp_path, monkeypatch):
+    """Every test starts from seed 0, in an empty folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    keras.utils.set_random_seed(0)
+    keras.utils.clear_session()
