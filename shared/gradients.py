@@ -77,7 +77,7 @@ class MeasuredClipping:
             with keras.name_scope(self.name, caller=self):
                 self.build(list(trainable_variables))
             self.built = True
-        grads, replicas = _sum_over_replicas([None if g is None else ops.convert_to_tensor(g) for g in grads])
+        grads, replicas = _whole_gradients(grads)
         squares = ops.stack([0.0 if g is None else ops.sum(ops.square(ops.cast(g, "float32"))) for g in grads])
         norm = ops.sqrt(ops.sum(squares))
         all_finite = ops.isfinite(norm)
@@ -96,7 +96,7 @@ class MeasuredClipping:
 
     def get_config(self) -> dict:
         own = {"clipping": self.clipping, "clip_percentile": self.clip_percentile}
-        return {**super().get_config(), **own, "clip_threshold": float(self.clip_threshold)}
+        return {**super().get_config(), **own, "clip_threshold": _read(self.clip_threshold)}
 
     def _measurement(self, name, shape=(), start=0.0):
         start = keras.initializers.Constant(start)
@@ -193,20 +193,20 @@ class GradientMonitor(keras.callbacks.Callback):
             self.model.jax_state_sync()  # JAX keeps the variables outside the model while it trains
         self._stop_if_not_finite()
         if logs is not None:
-            logs["gradient_norm"] = float(self.model.optimizer.gradient_norm)
+            logs["gradient_norm"] = _read(self.model.optimizer.gradient_norm)
 
     def on_epoch_end(self, epoch, logs=None):
         self._stop_if_not_finite()
         optimizer = self.model.optimizer
-        steps = max(float(optimizer.epoch_steps), 1.0)
-        mean = float(optimizer.epoch_norm_sum) / steps
-        largest = float(optimizer.epoch_norm_max)
-        clipped = float(optimizer.epoch_clipped) / steps
+        steps = max(_read(optimizer.epoch_steps), 1.0)
+        mean = _read(optimizer.epoch_norm_sum) / steps
+        largest = _read(optimizer.epoch_norm_max)
+        clipped = _read(optimizer.epoch_clipped) / steps
         by_layer = self._norm_by_layer(steps)
         if logs is not None:
             logs |= {"gradient_norm": mean, "gradient_norm_max": largest, "clipped_share": clipped}
             if optimizer.clipping != "none":
-                logs["clip_threshold"] = float(optimizer.clip_threshold)
+                logs["clip_threshold"] = _read(optimizer.clip_threshold)
             logs |= {f"gradient_norm/{layer}": norm for layer, norm in by_layer.items()}
         self._warn_of_vanishing(by_layer)
         self._warn_of_exploding(mean, largest)
@@ -247,7 +247,7 @@ class GradientMonitor(keras.callbacks.Callback):
         if clipped > 0.95 and self.model.optimizer.clipping in ("global_norm", "norm"):
             self._warn_once(
                 "constant clipping",
-                f"{clipped:.0%} of the steps were clipped: the threshold {float(self.model.optimizer.clip_threshold):g} lies "
+                f"{clipped:.0%} of the steps were clipped: the threshold {_read(self.model.optimizer.clip_threshold):g} lies "
                 "below the usual gradient norm, so only the gradient's direction is used. With Adam that is harmless; "
                 "else raise it to a few times gradient_norm, or use --clipping adaptive.",
             )
@@ -258,7 +258,7 @@ class GradientMonitor(keras.callbacks.Callback):
             log.warning(message)
 
     def _stop_if_not_finite(self) -> None:
-        step = int(self.model.optimizer.first_bad_step)
+        step = int(_read(self.model.optimizer.first_bad_step))
         if step >= 0:
             raise NotFinite(f"NaN or infinite gradient at step {step}: {self._origin()} No weight was changed since.")
 
@@ -289,14 +289,24 @@ def layer_names(model: keras.Model) -> list[str]:
     return names
 
 
-def _sum_over_replicas(grads):
-    """Under `tf.distribute` a replica sees its own gradients: sum them. Returns them and the number of replicas."""
+def _read(scalar: keras.Variable) -> float:
+    """A scalar's value, also of one that is mirrored over several devices, which `float(variable)` does not know."""
+    return float(scalar.numpy())
+
+
+def _whole_gradients(grads):
+    """The gradients as one would write them down, and the number of replicas.
+
+    On TensorFlow an embedding's gradient comes in slices, a row for each use, to be summed where a row is used twice; and
+    under `tf.distribute` each replica sees its own share, to be summed as well.
+    """
     if keras.backend.backend() != "tensorflow":
         return grads, 1
     import tensorflow as tf
 
+    grads = [None if grad is None else tf.convert_to_tensor(grad) for grad in grads]
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return grads, 1
-    present = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, [g for g in grads if g is not None]))
-    return [None if g is None else next(present) for g in grads], context.num_replicas_in_sync
+    present = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, [grad for grad in grads if grad is not None]))
+    return [None if grad is None else next(present) for grad in grads], context.num_replicas_in_sync

@@ -1,0 +1,95 @@
+"""The command line: presets, overrides, wrong flags, exit status."""
+
+import errno
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from shared import cli
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Config:
+    preset: Literal["default", "best"] = "default"
+    units: int = 8
+    cell: Literal["gru", "lstm"] = "gru"
+
+
+PRESETS = {"default": Config(), "best": Config(preset="best", units=64)}
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ([], Config()),
+        (["--preset", "best"], Config("best", 64)),
+        (["--preset=best", "--cell", "lstm"], Config("best", 64, "lstm")),
+        (["--units", "3", "--preset", "best"], Config("best", 3)),
+    ],
+)
+def test_flags_override_the_preset(args, expected):
+    assert cli.parse(PRESETS, "", args) == expected
+
+
+@pytest.mark.parametrize("args", [["--preset", "bset"], ["--cell", "elman"], ["--units", "many"], ["--unit", "3"]])
+def test_a_wrong_flag_ends_with_status_2_and_names_itself(args, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.parse(PRESETS, "", args)
+    assert stop.value.code == 2
+    assert args[-1] in capsys.readouterr().err.replace("\n", "") or args[0] in capsys.readouterr().err
+
+
+def raising(error):
+    def main():
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (cli.UserError("no column 'text'"), 2, "error: no column 'text'"),
+        (OSError(errno.ENOSPC, "No space left on device"), 2, "No space left on device. Free some space"),
+        (KeyboardInterrupt(), 130, "Stopped."),
+    ],
+)
+def test_a_users_mistake_shows_a_message_and_no_traceback(error, status, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.run(raising(error))
+    assert stop.value.code == status
+    assert message in capsys.readouterr().err
+
+
+def test_a_defect_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        cli.run(raising(ZeroDivisionError()))
+    with pytest.raises(OSError, match="odd"):
+        cli.run(raising(OSError(errno.EIO, "odd")))
+
+
+@pytest.mark.parametrize("app", sorted(path.parent.name for path in REPOSITORY.glob("apps/*/train.py")))
+@pytest.mark.parametrize("module", ["train", "predict"])
+def test_help_answers_at_once(app, module):
+    command = [sys.executable, "-m", f"apps.{app}.{module}", "--help"]
+    seconds = []
+    for _ in range(3):
+        started = time.monotonic()
+        answer = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+        seconds.append(time.monotonic() - started)
+        assert answer.returncode == 0
+        assert "--help" in answer.stdout
+    assert min(seconds) < 0.5  # the least disturbed of three
+
+
+def test_this_tree_is_what_is_tested():
+    import shared
+
+    assert Path(shared.__file__).parent.parent == REPOSITORY

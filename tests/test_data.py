@@ -1,0 +1,94 @@
+"""Length buckets, fingerprints, and the public dataset where it can't be had."""
+
+import socket
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from shared import data
+from shared.cli import UserError
+
+
+@pytest.mark.parametrize("rng", [None, np.random.default_rng(0)])
+@pytest.mark.parametrize("size", [1, 7, 64, 65, 1000])
+def test_buckets_lose_and_double_nothing(size, rng):
+    lengths = np.random.default_rng(1).integers(1, 500, size)
+    batches = data.indices_by_length(lengths, 64, rng)
+    np.testing.assert_array_equal(np.sort(np.concatenate(batches)), np.arange(size))
+    assert len(batches) == -(-size // 64)
+    assert all(len(batch) <= 64 for batch in batches)
+
+
+def test_buckets_need_less_than_half_the_places_of_batches_as_they_come():
+    lengths = np.random.default_rng(1).lognormal(5.2, 0.65, 5000).astype(int) + 1  # about IMDB's
+
+    def places(batches):
+        return sum(len(batch) * lengths[batch].max() for batch in batches)
+
+    as_they_come = np.array_split(np.arange(5000), 5000 // 50)
+    buckets = data.indices_by_length(lengths, 50, np.random.default_rng(0))
+    assert places(buckets) < 0.5 * places(as_they_come)
+    assert places(buckets) < 1.25 * lengths.sum()
+
+
+def ragged(rows):
+    return {"ids": tf.ragged.constant(rows, dtype=tf.int32)}
+
+
+def test_batches_hold_each_row_once_with_its_label_padded_on_the_right():
+    rows = [[n] * n for n in range(1, 12)]
+    batches, steps = data.batches_by_length(ragged(rows), np.arange(1, 12), 4, seed=0)
+    assert steps == 3
+    seen = []
+    for features, labels in batches.take(steps):
+        for row, label in zip(features["ids"].numpy(), labels.numpy(), strict=True):
+            assert row.tolist() == [label] * label + [0] * (len(row) - label)
+            seen.append(label)
+    assert sorted(seen) == list(range(1, 12))
+
+
+def test_an_epoch_depends_on_seed_and_number_alone():
+    rows = [[n] * (1 + n % 5) for n in range(40)]
+
+    def order(first_epoch, epochs, seed=0):
+        batches, steps = data.batches_by_length(ragged(rows), np.arange(40), 8, seed, first_epoch)
+        return [labels.numpy().tolist() for _, labels in batches.take(steps * epochs)]
+
+    whole = order(0, 3)
+    assert order(1, 2) == whole[5:]  # a resumed run sees what the uninterrupted one saw
+    assert whole[:5] != whole[5:10]
+    assert order(0, 3, seed=1) != whole
+
+
+def test_evaluation_order_leads_back_to_the_rows():
+    rows = [[n] * (1 + 7 * n % 5) for n in range(1, 20)]
+    batches, order = data.batches_in_order(ragged(rows), np.arange(1, 20), 4)
+    labels = np.concatenate([labels.numpy() for _, labels in batches])
+    np.testing.assert_array_equal(labels, np.arange(1, 20)[order])
+    assert len(list(batches)) == len(list(batches)) == 5  # can be gone through again
+
+
+def test_fingerprint_tells_content_and_cuts_apart():
+    assert data.fingerprint([b"ab", b"c"]) == data.fingerprint([b"ab", b"c"])
+    assert data.fingerprint([b"ab", b"c"]) != data.fingerprint([b"a", b"bc"])
+
+
+def test_without_network_the_public_dataset_is_refused_soon_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+
+    def unreachable(address, timeout):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(socket, "create_connection", unreachable)
+    started = time.monotonic()
+    with pytest.raises(data.Unavailable, match=r"example.org does not answer \(no route to host\)"):
+        data.load_tfds("imdb_reviews", ["train"], "example.org")
+    assert time.monotonic() - started < 10
+    assert not (tmp_path / "tfds").exists()
+
+
+def test_missing_path_is_named():
+    with pytest.raises(UserError, match=r"--data gone.csv: there is no such file or folder"):
+        data.existing_path("--data", "gone.csv")
