@@ -68,11 +68,29 @@ def make_callbacks(folder: Path, monitor: str, patience: int, resume: bool = Fal
         GradientMonitor(),  # before those that write the logs
         best,
         early_stopping,
-        keras.callbacks.CSVLogger(folder / "history.csv", append=resume),
+        HistoryFile(folder / "history.csv"),
         keras.callbacks.TensorBoard(folder / "logs", write_graph=False, update_freq=10),
         StopOnInterrupt(),
         Resume(folder, {"best": best, "early_stopping": early_stopping}, restore=resume),
     ]
+
+
+class HistoryFile(keras.callbacks.Callback):
+    """Write each epoch's logs to a CSV file. An epoch that is done again replaces its row.
+
+    (Keras's CSVLogger would double that row, and leaves the file open after an error.)
+    """
+
+    def __init__(self, file: Path):
+        super().__init__()
+        self.file = Path(file)
+
+    def on_epoch_end(self, epoch, logs=None):
+        rows = pd.DataFrame([{"epoch": epoch, **(logs or {})}])
+        if epoch and self.file.exists():
+            before = pd.read_csv(self.file)
+            rows = pd.concat([before[before["epoch"] < epoch], rows])
+        rows.to_csv(self.file, index=False)
 
 
 class Resume(keras.callbacks.Callback):
@@ -104,8 +122,6 @@ class Resume(keras.callbacks.Callback):
         self.epochs = self.first_epoch
         self.seconds_before = self.saved["seconds"] if self.saved else 0.0
         self.seconds = self.seconds_before
-        if restore:
-            _cut_history(Path(folder) / "history.csv", self.first_epoch)
 
     def on_train_begin(self, logs=None):
         self.started = time.monotonic()
@@ -191,13 +207,6 @@ def remove_training_state(folder: Path) -> None:
     """Remove what only `--resume` needs; the last step before a run is finished."""
     for name in ("best.weights.h5", "state.npz"):
         (folder / name).unlink(missing_ok=True)
-
-
-def _cut_history(file: Path, epochs: int) -> None:
-    """Drop the rows of epochs that will be done again."""
-    if file.exists():
-        history = pd.read_csv(file)
-        history[history["epoch"] < epochs].to_csv(file, index=False)
 
 
 def _plain(value) -> float | int | None:

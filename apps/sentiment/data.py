@@ -1,6 +1,7 @@
 """Reviews and their labels: your own file or folder, IMDB, or the generated sample."""
 
 import io
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,13 +91,13 @@ def _read_table(path: Path, config: Config) -> pd.DataFrame:
     separators = {".csv": ",", ".tsv": "\t"}
     if path.suffix not in (*separators, ".jsonl"):
         raise UserError(f"--data {path}: expected .csv, .tsv, .jsonl or a folder; got '{path.suffix}'.")
-    text = io.StringIO(_read_text(path))
+    content = _read_text(path)
     try:
         if path.suffix == ".jsonl":
-            table = pd.read_json(text, lines=True, dtype=False, convert_dates=False)
+            table = pd.DataFrame([json.loads(line) for line in content.splitlines() if line.strip()], dtype=object)
         else:
-            table = pd.read_csv(text, sep=separators[path.suffix], dtype=str, keep_default_na=False)
-    except ValueError as error:  # pandas' own parser errors are ValueErrors
+            table = pd.read_csv(io.StringIO(content), sep=separators[path.suffix], dtype=str, keep_default_na=False)
+    except ValueError as error:  # the parsers' own errors are ValueErrors
         raise UserError(f"--data {path} does not parse as {path.suffix}: {error}.") from None
     for flag, column in (("--text-column", config.text_column), ("--label-column", config.label_column)):
         if column not in table.columns:
@@ -116,7 +117,7 @@ def _read_text(path: Path) -> str:
 
 def _clean(table: pd.DataFrame, path: Path, drop_repeated: bool = False) -> Reviews:
     """Check labels, drop what holds no text and say so."""
-    labels = table["label"].map(lambda label: "" if label is None else str(label).strip())
+    labels = table["label"].map(lambda label: "" if pd.isna(label) else str(label).strip())
     if (unlabelled := np.flatnonzero(labels == "")).size:
         rows = ", ".join(str(row + 1) for row in unlabelled[:5])
         raise UserError(f"--data {path}: {unlabelled.size} rows have no label, first rows {rows}. Label or remove them.")

@@ -14,6 +14,7 @@ import tensorflow as tf  # strings: the one thing that keras.ops does not have
 from keras import layers, ops
 
 from apps.sentiment.config import Config
+from shared.cli import UserError
 
 PADDING, UNKNOWN = 0, 1
 CHUNK = 500  # texts turned into ids at a time
@@ -24,7 +25,7 @@ def standardize(texts):
     """Lower case, no markup; words keep their apostrophe (isn't), marks keep ! and ?, ratings their slash (7/10)."""
     texts = tf.strings.lower(texts, encoding="utf-8")
     for pattern, replacement in (
-        (r"<[^<>]{1,40}>", " "),  # HTML breaks and other tags
+        (r"</?[a-z][^<>]*>", " "),  # HTML breaks and other tags
         (r"([^0-9])/+|/+([^0-9])", r"\1 \2"),
         (r"[^\p{L}\p{N}'/!?]+", " "),
         (r"(^|[ !?])'+|'+([ !?]|$)", r"\1 \2"),  # quotation marks, not apostrophes
@@ -48,6 +49,8 @@ def build_vectorizer(texts: list[str], config: Config) -> tuple[keras.Model, int
     """
     split = (line.split() for line in standardize(texts).numpy())
     vocabulary = [word.decode() for word in _frequent(split, config.vocabulary_size, config.min_reviews)]
+    if not vocabulary:
+        raise UserError(f"No word stands in {config.min_reviews} training reviews: give more of them, or lower --min-reviews.")
     lookup = layers.TextVectorization(standardize=standardize, vocabulary=vocabulary, name="words")
     samples = [lookup(tf.constant(texts[start : start + CHUNK])) for start in range(0, len(texts), CHUNK)]
 
@@ -59,7 +62,8 @@ def build_vectorizer(texts: list[str], config: Config) -> tuple[keras.Model, int
         counter = keras.Model(word_ids, keys)
         seen = (row[row > 0].tolist() for sample in samples for row in counter(sample).numpy())
         frequent = _frequent(seen, config.ngram_vocabulary_size, config.min_reviews)
-        previous = layers.IntegerLookup(vocabulary=frequent, mask_token=0, name=f"ngrams_{order}")(keys)
+        # A key that never comes up stands for the vocabulary of a text in which no n-gram comes back.
+        previous = layers.IntegerLookup(vocabulary=frequent or [-2], mask_token=0, name=f"ngrams_{order}")(keys)
         # All ids share one numbering, which leaves no number to the unknown n-gram.
         levels.append(ops.where(previous > UNKNOWN, previous + num_ids, 0))
         num_ids += len(frequent) + 2
@@ -116,4 +120,4 @@ def _each_once(ids):
     """The set of a review's ids: sorted, and where one equals its neighbour, 0."""
     ids = ops.sort(ids, axis=1)
     before = ops.pad(ids, [[0, 0], [1, 0]])[:, :-1]
-    return ops.where(ids == before, 0, ids)
+    return ops.where(ops.equal(ids, before), 0, ids)

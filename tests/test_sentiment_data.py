@@ -1,0 +1,243 @@
+"""The sentiment app's data: own files of every kind, bad ones too, the sample, and the way from text to ids."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+from apps.sentiment import data, model, sample, text
+from apps.sentiment.config import Config
+from shared import data as shared_data
+from shared.cli import UserError
+
+THREE_CLASSES = [(f"this is review {n} about {label}", label) for n in range(40) for label in ("bad", "fine", "good")]
+CONFIG = Config(dataset="sample", min_reviews=1, vocabulary_size=50, ngram_vocabulary_size=50, sequence_length=8)
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding="utf-8")
+    return str(path)
+
+
+def write_rows(path, rows, columns=("text", "label")):
+    table = pd.DataFrame(rows, columns=list(columns))
+    if path.suffix == ".jsonl":
+        return write(path, "\n".join(json.dumps(row) for row in table.to_dict("records")))
+    return write(path, table.to_csv(index=False, sep="\t" if path.suffix == ".tsv" else ","))
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl"])
+def test_own_table_of_three_classes(ending, tmp_path):
+    path = write_rows(tmp_path / f"mine{ending}", THREE_CLASSES, ("review", "stars"))
+    splits = data.load(Config(data=path, text_column="review", label_column="stars"))
+    assert splits.name == f"mine{ending}"
+    assert splits.train.class_names == ("bad", "fine", "good")
+    parts = [splits.train, splits.validation, splits.test]
+    assert [len(part.texts) for part in parts] == [86, 10, 24]  # a fifth to test, a tenth of the rest to validation
+    assert sorted(t for part in parts for t in part.texts) == sorted(t for t, _ in THREE_CLASSES)  # none lost or doubled
+    for part in parts:
+        assert all(t.endswith(part.class_names[label]) for t, label in zip(part.texts, part.labels, strict=True))
+        assert np.ptp(np.bincount(part.labels)) <= 1
+
+
+def test_labels_may_be_numbers(tmp_path):
+    path = write_rows(tmp_path / "stars.jsonl", [(f"review {n}", n % 5 + 1) for n in range(100)])
+    assert data.load(Config(data=path)).train.class_names == ("1", "2", "3", "4", "5")
+
+
+def test_the_split_depends_on_the_seed_alone(tmp_path):
+    path = write_rows(tmp_path / "mine.csv", THREE_CLASSES)
+    one, same, other = (data.load(Config(data=path, seed=seed)) for seed in (1, 1, 2))
+    assert one.train.texts == same.train.texts
+    assert one.fingerprint == same.fingerprint
+    assert one.test.texts != other.test.texts
+    assert one.fingerprint != other.fingerprint
+
+
+def test_folder_tree_as_the_official_archive_has_it(tmp_path):
+    for part in ("train", "test"):
+        for label in ("neg", "pos", "unsup"):
+            for n in range(20):
+                write(tmp_path / "mine" / part / label / f"{n}_1.txt", f"{part} {label} {n}")
+    splits = data.load(Config(data=str(tmp_path / "mine")))
+    assert splits.train.class_names == ("neg", "pos")
+    assert len(splits.train.texts) + len(splits.validation.texts) == 40
+    assert sorted(splits.test.texts) == sorted(f"test {label} {n}" for label in ("neg", "pos") for n in range(20))
+
+
+def test_folder_without_a_test_part_is_cut(tmp_path):
+    for label in ("neg", "pos"):
+        for n in range(20):
+            write(tmp_path / "mine" / label / f"{n}.txt", f"{label} {n}")
+    assert len(data.load(Config(data=str(tmp_path / "mine"))).test.texts) == 8
+
+
+def test_empty_and_repeated_texts_are_dropped_and_told(tmp_path, capsys):
+    rows = [*THREE_CLASSES, ("", "good"), ("   ", "bad"), *THREE_CLASSES[:5]]
+    splits = data.load(Config(data=write_rows(tmp_path / "mine.csv", rows)))
+    assert sum(len(part.texts) for part in (splits.train, splits.validation, splits.test)) == len(THREE_CLASSES)
+    assert "7 of 127 rows dropped, 2 empty, the rest repeated" in capsys.readouterr().out
+
+
+ROWS = [("fine", "pos"), ("poor", "neg")] * 20
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.xlsx", "x", r"expected .csv, .tsv, .jsonl or a folder; got '.xlsx'"),
+        ("a.csv", "review,label\nfine,pos\n", r"no column 'text'; it has \['review', 'label'\]. Name it with --text-column"),
+        ("a.csv", "text,stars\nfine,pos\n", "Name it with --label-column"),
+        ("a.csv", "text,label\n" + "fine,pos\nwell,pos\n" * 5, r"expected 2 to 50 classes, found 1 \(pos\)"),
+        ("a.csv", "text,label\n ,pos\n,neg\n", r"found 0 \(no texts\)"),
+        ("a.csv", "text,label\n" + "".join(f"row {n},{n}\n" for n in range(60)), "found 60 .* Is --label-column the right one"),
+        ("a.csv", "text,label\nfine,pos\npoor,\n", "1 rows have no label, first rows 2"),
+        ("a.csv", "text,label\nfine,pos\npoor,neg\n", "Class 'neg' has 1 reviews, too few to cut 20% off for test"),
+        ("a.csv", 'text,label\n"never closed,pos\n', "does not parse as .csv"),
+        ("a.csv", "", "does not parse as .csv"),
+        ("a.jsonl", '{"text": "fine", "label"', "does not parse as .jsonl"),
+        ("a.jsonl", '{"text": "fine", "label": null}\n{"text": "poor", "label": "neg"}', "1 rows have no label, first rows 1"),
+    ],
+)
+def test_bad_files_are_told_apart(name, content, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        data.load(Config(data=write(tmp_path / name, content)))
+
+
+def test_wrong_encoding_names_the_byte_and_the_cure(tmp_path):
+    (tmp_path / "a.csv").write_bytes("text,label\ncaf\xe9,pos\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"not UTF-8 \(byte 14 is 0xe9\).*iconv -f latin1"):
+        data.load(Config(data=str(tmp_path / "a.csv")))
+
+
+def test_empty_folder_says_what_was_expected(tmp_path):
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UserError, match=r"a folder for each class with .txt files"):
+        data.load(Config(data=str(tmp_path / "mine")))
+
+
+def test_train_and_test_with_other_classes_are_refused(tmp_path):
+    for part, labels in (("train", "ab"), ("test", "ac")):
+        for label in labels:
+            write(tmp_path / "mine" / part / label / "1.txt", "text")
+    with pytest.raises(UserError, match=r"train has the classes \('a', 'b'\), test has \('a', 'c'\)"):
+        data.load(Config(data=str(tmp_path / "mine")))
+
+
+def test_without_imdb_a_banner_says_why_and_the_sample_is_used(monkeypatch, capsys):
+    def unavailable(*_):
+        raise shared_data.Unavailable("the line is down")
+
+    monkeypatch.setattr(data, "load_tfds", unavailable)
+    splits = data.load(Config(limit=200))
+    assert splits.name == "sample"
+    banner = capsys.readouterr().out
+    assert "IMDB could not be fetched: the line is down" in banner
+    assert "GENERATED SAMPLE" in banner
+    with pytest.raises(UserError, match="IMDB could not be had: the line is down"):
+        data.load(Config(dataset="imdb"))
+
+
+def test_sample_is_balanced_and_the_same_for_a_seed():
+    texts, labels = sample.make_reviews(500, seed=1)
+    assert labels.sum() == 250
+    assert texts == sample.make_reviews(500, seed=1)[0] != sample.make_reviews(500, seed=2)[0]
+
+
+def test_counting_words_fails_on_the_sample():
+    texts, labels = sample.make_reviews(4000, seed=0)
+    bag_of_words = make_pipeline(CountVectorizer(), LogisticRegression(max_iter=500)).fit(texts[:3000], labels[:3000])
+    assert bag_of_words.score(texts[3000:], labels[3000:]) < 0.6
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("Great!<br /><br />Really", "great ! really"),
+        ("It isn't 'good', it's 'great'.", "it isn't good it's great"),
+        ("7/10, not 10 / 10 and/or 3/5?", "7/10 not 10 10 and or 3/5 ?"),
+        ("<b>Déjà vu</b> -- ÉTÉ 北京", "déjà vu été 北京"),
+        ("  \n ", "(empty)"),
+        ("...", "(empty)"),
+        ("", "(empty)"),
+        ("2 < 3 and 5 > 4", "2 3 and 5 4"),
+    ],
+)
+def test_standardize(raw, expected):
+    assert b" ".join(text.standardize([raw]).numpy()[0].split()).decode() == expected
+
+
+TEXTS = ["not bad at all", "not at all bad", "bad bad bad", "all is not bad !"]
+
+
+def strings_of(ids, words_of):
+    return [words_of.get(number) for number in np.ravel(ids)]
+
+
+def test_ids_stand_for_the_words_pairs_and_triples_that_python_finds():
+    vectorizer, num_ids = text.build_vectorizer(TEXTS, CONFIG)
+    ids = text.vectorize(vectorizer, TEXTS)
+    meaning = {}  # id -> n-gram; must be the same wherever an id comes up
+    for row, line in zip(ids["sequence"], TEXTS, strict=True):
+        split = line.split()
+        assert row.shape == (len(split), 3)
+        for order in (1, 2, 3):
+            for position in range(len(split)):
+                gram, number = tuple(split[position : position + order]), int(row[position, order - 1])
+                assert (number > 1) == (len(gram) == order)
+                if number:
+                    assert meaning.setdefault(number, gram) == gram
+    assert len(set(meaning.values())) == len(meaning)
+    assert max(meaning) < num_ids
+
+
+def test_rare_and_unknown_words_are_1_and_break_n_grams():
+    vectorizer, _ = text.build_vectorizer(TEXTS, replace(CONFIG, min_reviews=2))
+    row = text.vectorize(vectorizer, ["not ! at not bad"])["sequence"][0].numpy()  # "!" stands in one text alone
+    assert row[1, 0] == 1
+    assert (row[:, 0] > 1).tolist() == [True, False, True, True, True]
+    assert (row[:, 1] > 1).tolist() == [False, False, False, True, False]
+
+
+def test_long_reviews_keep_head_and_tail():
+    vectorizer, _ = text.build_vectorizer(TEXTS, CONFIG)
+    long = "at all bad not not not bad at all not bad"
+    words = text.words(vectorizer)
+    row = text.vectorize(vectorizer, [long])["sequence"][0].numpy()
+    assert [words[number] for number in row[:, 0]] == long.split()[:2] + long.split()[-6:]
+    assert row[1, 1] > 1  # n-grams are those of the whole text: "all bad" reaches over the cut
+
+
+def test_the_bag_is_the_set_of_ids():
+    vectorizer, _ = text.build_vectorizer(TEXTS, CONFIG)
+    ids = text.vectorize(vectorizer, ["bad bad bad not bad bad bad", "not"])
+    for row, bag in zip(ids["sequence"], ids["bag"], strict=True):
+        every = np.unique(row.numpy())
+        np.testing.assert_array_equal(bag, every[every > 0])
+
+
+def test_no_row_is_ever_all_padding():
+    vectorizer, _ = text.build_vectorizer(TEXTS, CONFIG)
+    ids = vectorizer(tf.constant(["", "...", "not bad"]))
+    assert ids["sequence"][:, 0, 0].numpy().tolist()[:2] == [1, 1]
+
+
+def test_log_ratios_equal_those_from_scikit_learns_counts():
+    rows = [["good", "film"], ["good", "cast"], ["bad", "film"], ["bad", "bad"], ["so", "so"]]
+    labels = np.array([1, 1, 0, 0, 2])
+    counter = CountVectorizer(binary=True)
+    counts = counter.fit_transform([" ".join(row) for row in rows]).toarray()
+    bags = tf.ragged.constant([sorted({counter.vocabulary_[word] + 2 for word in row}) for row in rows])
+    got = model.naive_bayes_log_ratios(bags, labels, num_ids=2 + len(counter.vocabulary_))
+    for k in range(3):
+        p, q = counts[labels == k].sum(axis=0) + 1, counts[labels != k].sum(axis=0) + 1
+        total_p, total_q = p.sum() + 2, q.sum() + 2  # the two ids of padding and unknown are counted, too
+        np.testing.assert_allclose(got[2:, k], np.log(p / total_p) - np.log(q / total_q), rtol=1e-5)
+    np.testing.assert_array_equal(got[:2], 0)
