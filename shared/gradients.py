@@ -15,6 +15,7 @@ from keras import ops
 
 Clipping = Literal["none", "global_norm", "norm", "value", "adaptive"]
 HISTORY = 1000  # steps that adaptive clipping looks back
+LOOK_EVERY = 10  # batches; a NaN can't do harm in between, it changes no weight
 VANISHING = 1e-4  # a layer's norm as a share of the strongest layer's
 EXPLODING = 20.0  # largest norm of an epoch, in multiples of its mean or of the first epoch's mean
 
@@ -163,18 +164,14 @@ class GradientMonitor(keras.callbacks.Callback):
 
     Adds to the epoch's logs, and so to TensorBoard and `history.csv` if it stands before those callbacks:
     `gradient_norm` (mean before clipping), `gradient_norm_max`, `clipped_share` (of steps, 0 to 1), `clip_threshold`, and
-    `gradient_norm/<layer>` (root mean square over the epoch). To every `every`-th batch's logs: `gradient_norm`.
-
-    Args:
-        every: batches between two looks at the optimizer; a NaN can't do harm in between, it changes no weight.
+    `gradient_norm/<layer>` (root mean square over the epoch). To every tenth batch's logs: `gradient_norm`.
 
     Raises:
         NotFinite: from `fit`, naming the layer and the step where the first NaN or infinity came up.
     """
 
-    def __init__(self, every: int = 10):
+    def __init__(self):
         super().__init__()
-        self.every = every
         self.first_mean = None
         self.warned = set()
 
@@ -187,7 +184,7 @@ class GradientMonitor(keras.callbacks.Callback):
         self.model.optimizer.reset_measurements()
 
     def on_train_batch_end(self, batch, logs=None):
-        if batch % self.every:
+        if batch % LOOK_EVERY:
             return
         if keras.backend.backend() == "jax":
             self.model.jax_state_sync()  # JAX keeps the variables outside the model while it trains

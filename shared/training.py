@@ -12,9 +12,10 @@ from typing import Any
 import keras
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 
 from shared.cli import UserError
-from shared.gradients import GradientMonitor
+from shared.gradients import LOOK_EVERY, GradientMonitor
 
 
 def setup(seed: int, deterministic: bool = False, precision: str = "float32", multi_gpu: bool = False):
@@ -32,8 +33,6 @@ def setup(seed: int, deterministic: bool = False, precision: str = "float32", mu
     Raises:
         UserError: `multi_gpu` with fewer than two GPUs.
     """
-    import tensorflow as tf
-
     keras.utils.set_random_seed(seed)
     if deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -69,10 +68,34 @@ def make_callbacks(folder: Path, monitor: str, patience: int, resume: bool = Fal
         best,
         early_stopping,
         HistoryFile(folder / "history.csv"),
-        keras.callbacks.TensorBoard(folder / "logs", write_graph=False, update_freq=10),
+        keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
+        BatchScalars(folder / "logs" / "train"),
         StopOnInterrupt(),
         Resume(folder, {"best": best, "early_stopping": early_stopping}, restore=resume),
     ]
+
+
+class BatchScalars(keras.callbacks.Callback):
+    """Write the logs of every tenth batch to TensorBoard: an epoch's mean hides the spikes.
+
+    (Keras's TensorBoard has `update_freq` for this; with a number, version 3.15 writes no scalars at all.)
+    """
+
+    def __init__(self, folder: Path):
+        super().__init__()
+        self.folder = folder
+
+    def on_train_begin(self, logs=None):
+        self.writer = tf.summary.create_file_writer(str(self.folder))
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch % LOOK_EVERY == 0:
+            with self.writer.as_default(step=int(self.model.optimizer.iterations.numpy())):
+                for name, value in (logs or {}).items():
+                    tf.summary.scalar(f"batch_{name}", value)
+
+    def on_train_end(self, logs=None):
+        self.writer.close()
 
 
 class HistoryFile(keras.callbacks.Callback):

@@ -27,16 +27,16 @@ class Config:
     vocabulary_size: int = 30_000
     """Words that the network knows, the most frequent ones."""
     ngram_order: int = 3
-    """Look at single words (1), also pairs (2), also triples (3)."""
+    """Count single words (1), also pairs (2), also triples (3)."""
     ngram_vocabulary_size: int = 300_000
-    """Pairs that the network knows; as many triples."""
+    """Pairs that it counts, the most frequent ones; as many triples."""
     min_reviews: int = 2
     """A word or n-gram counts only if it stands in so many training reviews."""
     sequence_length: int = 400
     """Words that the recurrence reads: of a longer review its first quarter of these and its last three."""
 
     # Model
-    embedding_dim: int = 100
+    embedding_dim: int = 128
     """Width of a word's embedding."""
     cell: Literal["rnn", "gru", "lstm"] = "gru"
     """Recurrent cell."""
@@ -48,8 +48,12 @@ class Config:
     """Read from both ends."""
     dropout: float = 0.3
     """Share of features dropped before and after each recurrent layer."""
+    head_dropout: float = 0.5
+    """Share of features dropped before the last layer."""
     word_dropout: float = 0.2
     """Share of words that the recurrence does not see in a training step."""
+    members: int = 1
+    """Recurrent paths, alike but for their random start; all vote."""
     residual: bool = False
     """Add each recurrent layer's input to its output."""
     normalization: Literal["layer", "batch"] | None = None
@@ -66,7 +70,7 @@ class Config:
     """Stop after so many epochs without a better validation accuracy."""
     batch_size: int = 64
     """Reviews in a step."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     """Peak of the schedule: linear warm-up over a tenth of the steps, then cosine down to a tenth of the peak."""
     clipping: Literal["none", "global_norm", "norm", "value", "adaptive"] = "global_norm"
     """How gradients are clipped; see shared/gradients.py."""
@@ -88,5 +92,5 @@ DEFAULT = Config()
 PRESETS = {
     "smoke": replace(DEFAULT, preset="smoke", limit=1500, sequence_length=100, epochs=2, embedding_dim=32, units=32),
     "default": DEFAULT,
-    "best": replace(DEFAULT, preset="best"),
+    "best": replace(DEFAULT, preset="best", members=4),
 }

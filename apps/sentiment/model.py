@@ -1,41 +1,47 @@
-"""The network: a wide path that counts n-grams and a recurrent path that reads the words in order, summed."""
+"""The network: recurrent paths that read the words in order, beside a path that counts n-grams. All of them vote."""
 
 import keras
 import numpy as np
 from keras import layers, ops
+from scipy.optimize import minimize
+from scipy.special import log_softmax
 
 from apps.sentiment.config import Config
 from shared import rnn
 
+ANSWER = "sentiment"
 
-def build_model(config: Config, log_ratios: np.ndarray) -> keras.Model:
+
+def build_model(config: Config, log_ratios: np.ndarray, embeddings: np.ndarray) -> keras.Model:
     """Build the network, from ids to logits.
 
     Args:
         config: the knobs.
         log_ratios: `(num_ids, classes)`, see `naive_bayes_log_ratios`.
+        embeddings: `(num_words, dim)`, where the word embeddings start.
 
     Returns:
-        Uncompiled model from the vectorizer's "sequence" `(batch, time, ngram_order)` and "bag" `(batch, any)` to
-        `(batch, classes)` logits.
+        Uncompiled model from the vectorizer's "sequence" `(batch, time)` and "bag" `(batch, any)` to logits
+        `(batch, classes)`: one output for each path, "ngrams", "recurrent_1", ..., to be trained by a loss of its own, so
+        that the quickest does not take all the gradient; and "sentiment", the sum of their votes, the answer.
     """
-    sequence = keras.Input((None, config.ngram_order), dtype="int32", name="sequence")
+    sequence = keras.Input((None,), dtype="int32", name="sequence")
     bag = keras.Input((None,), dtype="int32", name="bag")
-    ratios = layers.Embedding(*log_ratios.shape, trainable=False, name="log_ratios")
-    wide = ops.sum(layers.Embedding(*log_ratios.shape, embeddings_initializer="ones", name="wide")(bag) * ratios(bag), axis=1)
-    logits = wide * 0.05 + _recurrent_path(config, sequence, ratios, log_ratios.shape[1])
-    model = keras.Model({"sequence": sequence, "bag": bag}, logits, name="sentiment")
-    ratios.set_weights([log_ratios])
-    return model
+    paths = {"ngrams": _ngram_path(bag, log_ratios)}
+    for number in range(1, config.members + 1):
+        name = f"recurrent_{number}"
+        paths[name] = _recurrent_path(config, sequence, embeddings, log_ratios.shape[1], name)
+    equal = keras.initializers.Constant(1 / len(paths))
+    votes = layers.Dense(1, use_bias=False, kernel_initializer=equal, trainable=False, dtype="float32", name="votes")
+    answer = ops.squeeze(votes(ops.stack(list(paths.values()), axis=-1)), axis=-1)
+    return keras.Model({"sequence": sequence, "bag": bag}, {ANSWER: answer, **paths}, name="sentiment")
 
 
-def _recurrent_path(config, sequence, ratios, classes):
-    words = sequence[:, :, 0]
-    mask = words > 0
-    x = layers.Embedding(config.vocabulary_size + 2, config.embedding_dim, name="word_embedding")(words)
-    each = layers.Reshape((-1, config.ngram_order * classes))(ratios(sequence))
-    x = ops.concatenate([x, each], axis=-1)
-    x = layers.Dropout(config.word_dropout, noise_shape=(None, None, 1), name="word_dropout")(x)
+def _recurrent_path(config, sequence, embeddings, classes, name):
+    mask = sequence > 0
+    start = keras.initializers.Constant(embeddings)
+    x = layers.Embedding(*embeddings.shape, embeddings_initializer=start, name=f"{name}_embedding")(sequence)
+    x = layers.Dropout(config.word_dropout, noise_shape=(None, None, 1), name=f"{name}_word_dropout")(x)
     x = rnn.recurrent_stack(
         x,
         cell=config.cell,
@@ -47,10 +53,40 @@ def _recurrent_path(config, sequence, ratios, classes):
         normalization=config.normalization,
         activation=config.activation,
         mask=mask,
+        name=name,
     )
     pooled = [rnn.pool(x, how, mask, config.bidirectional) for how in config.pooling]
-    x = layers.Dropout(0.5, name="head_dropout")(ops.concatenate(pooled, axis=-1))
-    return layers.Dense(classes, dtype="float32", name="recurrent")(x)
+    x = layers.Dropout(config.head_dropout, name=f"{name}_head_dropout")(ops.concatenate(pooled, axis=-1))
+    return layers.Dense(classes, dtype="float32", name=name)(x)
+
+
+def _ngram_path(bag, log_ratios):
+    """A hundredth of the naive Bayes sum of log ratios to start with; then each n-gram gets a weight of its own."""
+    start = keras.initializers.Constant(log_ratios)
+    ratios = layers.Embedding(*log_ratios.shape, embeddings_initializer=start, trainable=False, name="log_ratios")(bag)
+    weights = layers.Embedding(log_ratios.shape[0], 1, embeddings_initializer="zeros", name="ngram_weights")(bag)
+    return ops.cast(ops.sum((weights + 0.01) * ratios, axis=1), "float32")
+
+
+def fit_votes(outputs: dict[str, np.ndarray], labels: np.ndarray) -> np.ndarray:
+    """How much each path counts: the weights with the least log loss on reviews that were not trained on.
+
+    Stacking (Wolpert, 1992) with one number a path, which calibrates the sum as well.
+
+    Args:
+        outputs: logits `(n, classes)` of every output of the network.
+        labels: `(n,)`.
+
+    Returns:
+        `(paths, 1)`, none below 0: the kernel of the layer "votes".
+    """
+    logits = np.stack([of_path for name, of_path in outputs.items() if name != ANSWER], axis=-1)
+
+    def log_loss(votes):
+        return -log_softmax(logits @ votes, axis=1)[np.arange(len(labels)), labels].mean()
+
+    paths = logits.shape[-1]
+    return minimize(log_loss, np.full(paths, 1 / paths), bounds=[(0, None)] * paths).x[:, None]
 
 
 def naive_bayes_log_ratios(bags, labels: np.ndarray, num_ids: int, smoothing: float = 1.0) -> np.ndarray:
@@ -78,6 +114,6 @@ def naive_bayes_log_ratios(bags, labels: np.ndarray, num_ids: int, smoothing: fl
 
 def build_servable(vectorizer: keras.Model, network: keras.Model) -> keras.Model:
     """What is saved: raw text `(batch,)` in, probabilities `(batch, classes)` out, the vocabulary inside."""
-    uncompiled = keras.Model(network.input, network.output, name="network")  # else the optimizer would be saved, too
+    uncompiled = keras.Model(network.input, network.output[ANSWER], name="network")  # without its optimizer
     text = keras.Input((), dtype="string", name="text")
     return keras.Model(text, layers.Softmax(name="probabilities")(uncompiled(vectorizer(text))), name="sentiment")

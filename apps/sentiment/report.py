@@ -58,28 +58,26 @@ def _reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10):
     return means, accuracies - means, counts[filled] / len(labels)
 
 
-def predict(network: keras.Model, ids: dict) -> np.ndarray:
-    """Probabilities `(n, classes)` for the ragged ids of n reviews, in their order."""
+def predict(network: keras.Model, ids: dict) -> dict[str, np.ndarray]:
+    """Logits `(n, classes)` of every output for the ragged ids of n reviews, in their order."""
     rows = next(iter(ids.values())).nrows()
     batches, order = batches_in_order(ids, np.zeros(rows), batch_size=128)
-    logits = network.predict(batches, verbose=0)
-    probabilities = np.empty_like(logits)
-    probabilities[order] = keras.ops.convert_to_numpy(keras.ops.softmax(logits))
-    return probabilities
+    back = np.argsort(order)
+    return {name: logits[back] for name, logits in network.predict(batches, verbose=0).items()}
 
 
-def write(folder: Path, summary: dict, test: Reviews, network: np.ndarray, baseline: np.ndarray) -> None:
+def write(folder: Path, summary: dict, test: Reviews, probabilities: dict[str, np.ndarray]) -> None:
     """Plots (PNG), the most confident mistakes (mistakes.csv) and report.md.
 
     Args:
         folder: the run folder.
         summary: what goes into metrics.json.
         test: the test reviews.
-        network: probabilities `(n, classes)`.
-        baseline: the same of the baseline.
+        probabilities: `(n, classes)` of the network as "test", of the baseline as "baseline".
     """
-    _write_plots(folder, test, network, baseline, f"{summary['app']} on {summary['dataset']} (test)")
-    mistakes = confident_mistakes(test, network)
+    title = f"{summary['app']} on {summary['dataset']} (test)"
+    _write_plots(folder, test, probabilities["test"], probabilities["baseline"], title)
+    mistakes = confident_mistakes(test, probabilities["test"])
     mistakes.to_csv(folder / "mistakes.csv", index=False)
     _write_markdown(folder, summary, mistakes)
 
@@ -112,7 +110,9 @@ def _write_plots(folder: Path, test: Reviews, network: np.ndarray, baseline: np.
 
     history = pd.read_csv(folder / "history.csv")
     figure, axes = plt.subplots(1, 3, figsize=(13, 4))
-    for axis, columns in zip(axes, (("loss", "val_loss"), ("accuracy", "val_accuracy"), ("gradient_norm",)), strict=True):
+    for axis, columns in zip(
+        axes, (("loss", "val_loss"), ("sentiment_accuracy", "val_sentiment_accuracy"), ("gradient_norm",)), strict=True
+    ):
         history.plot(x="epoch", y=list(columns), ax=axis, marker="o")
     _save(figure, folder, "training", title)
 
@@ -140,9 +140,14 @@ def confident_mistakes(test: Reviews, probabilities: np.ndarray) -> pd.DataFrame
 
 
 def scores(summary: dict) -> pd.DataFrame:
-    """The measures of network and baseline on test, side by side."""
+    """All measures on test, side by side: the network, what its paths reach without each other, the baseline."""
     names = [key.removeprefix("baseline_") for key in summary if key.startswith("baseline_")]
-    rows = {"network": "test", "baseline": "baseline"}
+    rows = {
+        "network": "test",
+        "  its recurrent paths alone": "recurrent_alone",
+        "  its n-gram path alone": "ngrams_alone",
+        "baseline": "baseline",
+    }
     return pd.DataFrame({who: [summary[f"{prefix}_{name}"] for name in names] for who, prefix in rows.items()}, names).T
 
 
@@ -178,7 +183,7 @@ def announce(folder: Path, summary: dict) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
     winner = "The network beats" if summary["beats_baseline"] else "The network does NOT beat"
-    console.print(f"{winner} the linear baseline. {summary['total_seconds'] / 60:.1f} minutes in all.")
+    console.print(f"{winner} the linear baseline. {summary['train_seconds'] / 60:.1f} minutes of training.")
     console.print(f"Run:   {folder}  (report.md, plots/, model.keras)", highlight=False)
     console.print("Next:  make sentiment-predict ARGS='\"Your own review.\"'    make tensorboard    make runs", highlight=False)
 
@@ -193,7 +198,7 @@ def write_tensorboard(folder: Path, network: keras.Model, words: list[str]) -> N
         rows = [f"|{r.label}|{r.predicted}|{r.probability}|{r.review.replace('|', '/')}|" for r in mistakes.itertuples()]
         table = ["|label|predicted|probability|review|", "|---|---|---|---|", *rows]
         tf.summary.text("confident mistakes", "\n".join(table), step=0)
-    vectors = network.get_layer("word_embedding").embeddings.numpy()
+    vectors = network.get_layer("recurrent_1_embedding").embeddings.numpy()
     shown = words[2 : 2 + WORDS_PROJECTED]  # 0 and 1 are padding and unknown
     np.savetxt(logs / "word_embedding.tsv", vectors[2 : 2 + len(shown)], delimiter="\t", fmt="%.4f")
     (logs / "words.tsv").write_text("\n".join(shown) + "\n", encoding="utf-8")

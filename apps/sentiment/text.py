@@ -1,10 +1,12 @@
 """From a review's text to ids: one Keras model, used for training and saved inside the final model.
 
-"Not bad!<br />Really"  ->  not bad ! really
+    "Not bad!<br />Really"  ->  not bad ! really
 
-words      12   84    7   95        Each position has the id of the word that stands there, of the pair and of the
-pairs    4091 4055    0    0        triple that start there. All ids share one numbering. 0: padding, or an n-gram
-triples  9070    0    0    0        that is not in the vocabulary; 1: a word that is not.
+    words      12   84    7   95        Each position has the id of the word that stands there, of the pair and of the
+    pairs    4091 4055    0    0        triple that start there. All ids share one numbering. 0: padding, or an n-gram
+    triples  9070    0    0    0        that is not in the vocabulary; 1: a word that is not.
+
+The first row, in order, is the "sequence" that the recurrence reads; all of them, as a set, are the "bag".
 """
 
 from collections import Counter
@@ -44,8 +46,8 @@ def build_vectorizer(texts: list[str], config: Config) -> tuple[keras.Model, int
         config: the sizes of the vocabularies, and how much of a review is read.
 
     Returns:
-        The model, from `(batch,)` strings to a dict of "sequence" `(batch, time, ngram_order)`, head and tail of the
-        review, and "bag" `(batch, any)`, every id of the whole review once; and the number of ids.
+        The model, from `(batch,)` strings to a dict of "sequence" `(batch, time)`, the words of the review's head and
+        tail, and "bag" `(batch, any)`, every id of the whole review once; and the number of ids.
     """
     split = (line.split() for line in standardize(texts).numpy())
     vocabulary = [word.decode() for word in _frequent(split, config.vocabulary_size, config.min_reviews)]
@@ -68,7 +70,7 @@ def build_vectorizer(texts: list[str], config: Config) -> tuple[keras.Model, int
         levels.append(ops.where(previous > UNKNOWN, previous + num_ids, 0))
         num_ids += len(frequent) + 2
     outputs = {
-        "sequence": _head_and_tail(ops.cast(ops.stack(levels, axis=-1), "int32"), config.sequence_length),
+        "sequence": _head_and_tail(ops.cast(word_ids, "int32"), config.sequence_length),
         "bag": _each_once(ops.cast(ops.concatenate(levels, axis=1), "int32")),
     }
 
@@ -82,14 +84,12 @@ def words(vectorizer: keras.Model) -> list[str]:
 
 
 def vectorize(vectorizer: keras.Model, texts: list[str]) -> dict[str, tf.RaggedTensor]:
-    """The ids of many texts, without the padding: ragged "sequence" `(n, None, ngram_order)` and "bag" `(n, None)`."""
-    sequences, bags = [], []
-    for start in range(0, len(texts), CHUNK):
-        ids = vectorizer(tf.constant(texts[start : start + CHUNK]))
-        lengths = tf.reduce_sum(tf.cast(ids["sequence"][:, :, 0] > PADDING, tf.int64), axis=1)
-        sequences.append(tf.RaggedTensor.from_tensor(ids["sequence"], lengths))
-        bags.append(tf.ragged.boolean_mask(ids["bag"], ids["bag"] > PADDING))
-    return {"sequence": tf.concat(sequences, 0), "bag": tf.concat(bags, 0)}
+    """The ids of many texts, without the padding: ragged "sequence" and "bag", both `(n, None)`."""
+    chunks = [vectorizer(tf.constant(texts[start : start + CHUNK])) for start in range(0, len(texts), CHUNK)]
+    return {
+        name: tf.concat([tf.ragged.boolean_mask(ids[name], ids[name] > PADDING) for ids in chunks], axis=0)
+        for name in ("sequence", "bag")
+    }
 
 
 def _frequent(reviews, most: int, min_reviews: int) -> list:
@@ -109,11 +109,11 @@ def _ngram_keys(previous, words, order: int):
 
 def _head_and_tail(ids, length: int):
     """Of a review longer than `length`: the first quarter of `length` and the last three; verdicts stand at the end."""
-    present = ops.cast(ids[:, :, 0] > PADDING, "int32")
+    present = ops.cast(ids > PADDING, "int32")
     surplus = ops.maximum(ops.sum(present, axis=1, keepdims=True) - length, 0)
     position = ops.cumsum(ops.ones_like(present), axis=1)[:, :length] - 1
     source = ops.where(position < length // 4, position, position + surplus)
-    return ops.take_along_axis(ids, ops.expand_dims(source, -1), axis=1)
+    return ops.take_along_axis(ids, source, axis=1)
 
 
 def _each_once(ids):

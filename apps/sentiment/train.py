@@ -11,9 +11,12 @@ def train(config: Config) -> Path:
     """Train, evaluate once on test, and write the run folder. Returns its path."""
     # Imported here, so that --help and a wrong flag are answered at once.
     import keras
+    import numpy as np
+    from scipy.special import softmax
 
     from apps.sentiment import baseline, data, report, text
-    from apps.sentiment.model import build_model, build_servable, naive_bayes_log_ratios
+    from apps.sentiment.embeddings import cooccurrence_embeddings
+    from apps.sentiment.model import ANSWER, build_model, build_servable, fit_votes, naive_bayes_log_ratios
     from shared import gradients, rnn, runs, training
     from shared.data import batches_by_length, batches_in_order
 
@@ -28,12 +31,14 @@ def train(config: Config) -> Path:
 
     # 2. Model
     log_ratios = naive_bayes_log_ratios(ids["bag"], reviews.train.labels, num_ids)
-    callbacks = training.make_callbacks(run.path, "val_accuracy", config.patience, config.resume)
-    first_epoch = callbacks[-1].first_epoch
-    batches, steps = batches_by_length(ids, reviews.train.labels, config.batch_size, config.seed, first_epoch)
+    embeddings = cooccurrence_embeddings(ids["sequence"], len(text.words(vectorizer)), config.embedding_dim, config.seed)
+    callbacks = training.make_callbacks(run.path, "val_sentiment_accuracy", config.patience, config.resume)
+    resume = callbacks[-1]
+    batches, steps = batches_by_length(ids, reviews.train.labels, config.batch_size, config.seed, resume.first_epoch)
     validation_batches, _ = batches_in_order(validation_ids, reviews.validation.labels, config.batch_size)
     with strategy.scope():
-        network = build_model(config, log_ratios)
+        network = build_model(config, log_ratios, embeddings)
+        outputs = list(network.output)
         learning_rate = keras.optimizers.schedules.CosineDecay(
             initial_learning_rate=0.0,
             warmup_target=config.learning_rate,
@@ -43,33 +48,42 @@ def train(config: Config) -> Path:
         )
         network.compile(
             optimizer=gradients.Adam(learning_rate, clipping=config.clipping, clip_threshold=config.clip_threshold),
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
+            loss={path: keras.losses.SparseCategoricalCrossentropy(from_logits=True) for path in outputs if path != ANSWER},
+            metrics=dict.fromkeys(outputs, "accuracy"),
             jit_compile=False,  # batches differ in length: XLA would compile anew for each
         )
     for layer, kernel in rnn.explain_kernels(network).items():
         print(f"{layer} runs as {kernel}")
 
-    # 3. Training
+    # 3. Training: every path learns from the same labels
+    def for_each_output(features, labels):
+        return features, dict.fromkeys(outputs, labels)
+
     network.fit(
-        batches,
+        batches.map(for_each_output),
         epochs=config.epochs,
-        initial_epoch=first_epoch,
+        initial_epoch=resume.first_epoch,
         steps_per_epoch=steps,
-        validation_data=validation_batches,
+        validation_data=validation_batches.map(for_each_output),
         shuffle=False,  # the batches come in an order of their own
         callbacks=callbacks,
         verbose=training.verbosity(),
     )
     training.restore_best(network, run.path)
 
-    # 4. Baseline, test (touched here and nowhere before), report
+    network.get_layer("votes").set_weights([fit_votes(report.predict(network, validation_ids), reviews.validation.labels)])
+    build_servable(vectorizer, network).save(run.path / "model.keras")
+
+    # 4. Test, touched here and nowhere before; baseline; report
     rival = baseline.fit_baseline(reviews.train, reviews.validation)
-    servable = build_servable(vectorizer, network)
-    servable.save(run.path / "model.keras")
-    probabilities = report.predict(network, text.vectorize(vectorizer, reviews.test.texts))
-    rival_probabilities = baseline.predict_baseline(rival, reviews.test.texts)
-    validation_accuracy = report.measure(reviews.validation.labels, report.predict(network, validation_ids))["accuracy"]
+    test = report.predict(network, text.vectorize(vectorizer, reviews.test.texts))
+    probabilities = {
+        "test": softmax(test[ANSWER], axis=1),
+        "recurrent_alone": softmax(sum(logits for path, logits in test.items() if path.startswith("recurrent")), axis=1),
+        "ngrams_alone": softmax(test["ngrams"], axis=1),
+        "baseline": rival.predict_proba(reviews.test.texts),
+    }
+    validation_answer = report.predict(network, validation_ids)[ANSWER]
     summary = {
         "app": "sentiment",
         "preset": config.preset,
@@ -77,19 +91,18 @@ def train(config: Config) -> Path:
         "class_names": reviews.train.class_names,
         "seed": config.seed,
         "parameters": network.count_params(),
-        "epochs": callbacks[-1].epochs,
+        "epochs": resume.epochs,
         "interrupted": network.interrupted,
-        "train_seconds": callbacks[-1].seconds,
-        "total_seconds": time.monotonic() - started,
-        "validation_accuracy": validation_accuracy,
-        **{f"test_{name}": value for name, value in report.measure(reviews.test.labels, probabilities).items()},
-        **{f"baseline_{name}": value for name, value in report.measure(reviews.test.labels, rival_probabilities).items()},
+        "train_seconds": resume.seconds,
+        "validation_accuracy": float(np.mean(validation_answer.argmax(axis=1) == reviews.validation.labels)),
     }
+    for who, of_test in probabilities.items():
+        summary |= {f"{who}_{name}": value for name, value in report.measure(reviews.test.labels, of_test).items()}
     summary["beats_baseline"] = summary["test_accuracy"] > summary["baseline_accuracy"]
-    run.write_json("environment.json", runs.environment(reviews.name, reviews.fingerprint))
-    run.write_json("metrics.json", summary)
-    report.write(run.path, summary, reviews.test, probabilities, rival_probabilities)
+    report.write(run.path, summary, reviews.test, probabilities)
     report.write_tensorboard(run.path, network, text.words(vectorizer))
+    run.write_json("environment.json", runs.environment(reviews.name, reviews.fingerprint))
+    run.write_json("metrics.json", summary | {"total_seconds": time.monotonic() - started})
     training.remove_training_state(run.path)
     path = run.finish()
     report.announce(path, summary)

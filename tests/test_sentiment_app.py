@@ -1,0 +1,296 @@
+"""The sentiment app as a user meets it: train, resume, predict, and everything that can go wrong on the way."""
+
+import errno
+import io
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss, roc_auc_score
+
+from apps.sentiment import data, embeddings, model, predict, report, train
+from apps.sentiment.config import PRESETS, Config
+from shared import cli, runs
+from shared.cli import UserError
+
+REPOSITORY = Path(__file__).parent.parent
+TINY = replace(PRESETS["smoke"], dataset="sample", limit=120, sequence_length=20, embedding_dim=8, units=4, min_reviews=1)
+METRICS = ("accuracy", "auc", "f1", "log_loss", "calibration_error")
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory):
+    """One tiny run, trained once for all tests that only look at it."""
+    before = os.getcwd()
+    os.chdir(tmp_path_factory.mktemp("work"))
+    try:
+        yield train.train(TINY).resolve()
+    finally:
+        os.chdir(before)
+
+
+@pytest.fixture
+def beside_the_run(finished_run, monkeypatch):
+    monkeypatch.chdir(finished_run.parent.parent.parent)
+    return finished_run
+
+
+def test_run_folder_is_whole(finished_run):
+    names = {path.name for path in finished_run.iterdir()}
+    assert names == {
+        *("config.json", "environment.json", "metrics.json", "history.csv", "mistakes.csv", "model.keras"),
+        *("report.md", "logs", "plots"),
+    }
+    plots = {path.name for path in (finished_run / "plots").iterdir()}
+    assert plots == {"confusion_matrix.png", "reliability.png", "roc.png", "training.png"}
+    assert runs.load_config(finished_run, Config) == TINY
+
+
+def test_metrics_are_flat_and_complete(finished_run):
+    metrics = json.loads((finished_run / "metrics.json").read_text())
+    expected = {
+        "app",
+        "preset",
+        "dataset",
+        "seed",
+        "parameters",
+        "train_seconds",
+        "epochs",
+        "validation_accuracy",
+        "beats_baseline",
+    }
+    assert expected | {f"{part}_{name}" for part in ("test", "baseline") for name in METRICS} <= set(metrics)
+    assert metrics["dataset"] == "sample"
+    assert metrics["beats_baseline"] == (metrics["test_accuracy"] > metrics["baseline_accuracy"])
+    environment = json.loads((finished_run / "environment.json").read_text())
+    assert environment["data"] == "sample"
+    assert environment["data_fingerprint"] == data.load(TINY).fingerprint
+
+
+def test_the_sample_is_named_in_the_report_so_that_nobody_takes_it_for_imdb(finished_run):
+    assert "sentiment on sample" in (finished_run / "report.md").read_text()
+
+
+def test_history_has_the_gradients(finished_run):
+    history = pd.read_csv(finished_run / "history.csv")
+    assert len(history) == TINY.epochs
+    assert {"val_sentiment_accuracy", "gradient_norm", "gradient_norm_max", "clipped_share", "clip_threshold"} <= set(history)
+    assert (history["gradient_norm/recurrent_1_bidirectional_gru_1"] > 0).all()
+
+
+def test_tensorboard_has_scalars_plots_mistakes_and_embeddings(finished_run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    tags = {}
+    for part in ("train", "validation", "report"):
+        accumulator = EventAccumulator(str(finished_run / "logs" / part))
+        accumulator.Reload()
+        tags[part] = set(accumulator.Tags()["tensors"])
+    assert {"epoch_gradient_norm", "epoch_clipped_share", "batch_gradient_norm", "epoch_learning_rate"} <= tags["train"]
+    assert "epoch_sentiment_accuracy" in tags["validation"]
+    assert {"confusion_matrix", "reliability", "roc", "training", "confident mistakes"} <= tags["report"]
+    words = (finished_run / "logs" / "words.tsv").read_text().splitlines()
+    vectors = pd.read_csv(finished_run / "logs" / "word_embedding.tsv", sep="\t", header=None)
+    assert vectors.shape == (len(words), TINY.embedding_dim)
+    assert "word_embedding.tsv" in (finished_run / "logs" / "projector_config.pbtxt").read_text()
+
+
+def test_saved_model_takes_raw_text_and_answers_as_the_run_did(finished_run):
+    saved = keras.models.load_model(finished_run / "model.keras", compile=False)
+    test = data.load(TINY).test
+    probabilities = predict.probabilities_of(saved, test.texts)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    metrics = json.loads((finished_run / "metrics.json").read_text())
+    assert metrics["test_accuracy"] == pytest.approx(np.mean(probabilities.argmax(axis=1) == test.labels))
+    assert metrics["test_log_loss"] == pytest.approx(log_loss(test.labels, probabilities), rel=1e-4)
+    assert metrics["test_auc"] == pytest.approx(roc_auc_score(test.labels, probabilities[:, 1]), rel=1e-4)
+
+
+def test_one_step_moves_every_weight():
+    splits = data.load(TINY)
+    from apps.sentiment import text
+    from shared import gradients
+    from shared.data import batches_by_length
+
+    vectorizer, num_ids = text.build_vectorizer(splits.train.texts, TINY)
+    ids = text.vectorize(vectorizer, splits.train.texts)
+    ratios = model.naive_bayes_log_ratios(ids["bag"], splits.train.labels, num_ids)
+    start = embeddings.cooccurrence_embeddings(ids["sequence"], len(text.words(vectorizer)), 8, seed=0)
+    network = model.build_model(TINY, ratios, start)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    network.compile(gradients.SGD(0.1), {"recurrent_1": loss, "ngrams": loss}, jit_compile=False)
+    before = [w.numpy() for w in network.trainable_variables]
+    batches, _ = batches_by_length(ids, splits.train.labels, 32, seed=0)
+    labelled = batches.map(lambda features, labels: (features, {"recurrent_1": labels, "ngrams": labels}))
+    network.fit(labelled, steps_per_epoch=1, shuffle=False, verbose=0)
+    for variable, old in zip(network.trainable_variables, before, strict=True):
+        assert np.any(variable.numpy() != old), variable.path
+    np.testing.assert_array_equal(network.get_layer("log_ratios").get_weights()[0], ratios)
+
+
+def test_cooccurrence_of_words_that_only_meet_each_other():
+    """Two topics that never share a review: embeddings of one topic point one way, across topics they are orthogonal."""
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    rows = [rng.choice([2, 3, 4] if n % 2 else [5, 6, 7], 30).tolist() for n in range(200)]
+    vectors = embeddings.cooccurrence_embeddings(tf.ragged.constant(rows), 8, dim=2, seed=0)
+    unit = vectors[2:] / np.linalg.norm(vectors[2:], axis=1, keepdims=True)
+    cosines = unit @ unit.T
+    assert cosines[:3, :3].min() > 0.95
+    assert np.abs(cosines[:3, 3:]).max() < 0.05
+    np.testing.assert_allclose(vectors[:2], 0, atol=1e-12)
+
+
+def test_votes_equal_an_unpenalised_logistic_regression():
+    """For two classes, weighting logits and cross-entropy are what logistic regression does with their differences."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 500)
+    logits = {name: rng.normal(size=(500, 2)) for name in ("ngrams", "recurrent_1")}
+    for strength, values in zip((2.0, 0.7), logits.values(), strict=True):
+        values[np.arange(500), labels] += strength
+    votes = model.fit_votes({"sentiment": rng.normal(size=(500, 2)), **logits}, labels)
+    differences = np.stack([values[:, 1] - values[:, 0] for values in logits.values()], axis=1)
+    expected = LogisticRegression(C=np.inf, fit_intercept=False).fit(differences, labels).coef_
+    np.testing.assert_allclose(votes.T, expected, rtol=1e-3)
+
+
+def test_a_path_that_knows_nothing_gets_no_vote():
+    labels = np.arange(100) % 2
+    good, useless = np.eye(2)[labels] + 0.1, np.eye(2)[1 - labels]
+    votes = model.fit_votes({"ngrams": useless, "recurrent_1": good}, labels)
+    assert votes[0, 0] == 0
+
+
+def test_calibration_error_by_hand():
+    probabilities = np.array([[0.95, 0.05], [0.95, 0.05], [0.35, 0.65], [0.35, 0.65]])
+    labels = np.array([0, 1, 1, 1])  # 0.95 sure and right half the time; 0.65 sure and always right
+    assert report.measure(labels, probabilities)["calibration_error"] == pytest.approx(0.5 * 0.45 + 0.5 * 0.35)
+
+
+def test_most_confident_mistakes_come_first():
+    test = data.Reviews(["a", "b", "c", "d"], np.array([0, 0, 1, 1]), ("neg", "pos"))
+    probabilities = np.array([[0.4, 0.6], [0.9, 0.1], [0.2, 0.8], [0.99, 0.01]])
+    table = report.confident_mistakes(test, probabilities)
+    assert table["review"].tolist() == ["d", "a"]
+    assert table["predicted"].tolist() == ["neg", "pos"]
+
+
+def toy_model(batch):
+    """Probability of class 1 grows with the number of times "good" comes up."""
+    good = np.array([text.split().count("good") for text in batch], float) / 10
+    return np.stack([1 - good, good], axis=1)
+
+
+def test_pushes_are_what_leaving_a_word_out_costs():
+    assert predict.pushes(toy_model, "a good and good film", label=1) == [
+        ("a", 0.0),
+        ("good", pytest.approx(0.1)),
+        ("and", 0.0),
+        ("good", pytest.approx(0.1)),
+        ("film", 0.0),
+    ]
+    assert predict.pushes(toy_model, "good", label=0) == [("good", pytest.approx(-0.1))]
+    long = predict.pushes(toy_model, "word " * 300 + "good", label=1)
+    assert len(long) <= predict.MOST_PIECES
+    assert " ".join(piece for piece, _ in long).split() == ["word"] * 300 + ["good"]
+
+
+def ask(monkeypatch, *args, stdin=""):
+    monkeypatch.setattr(sys, "argv", ["predict", *args])
+    monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+    predict.main()
+
+
+def test_predict_arguments_and_standard_input(beside_the_run, monkeypatch, capsys):
+    ask(monkeypatch, "A slow start, but what an ending.", "Dull.")
+    answer = capsys.readouterr().out
+    assert answer.count("positive 0.") + answer.count("negative 0.") == 2
+    ask(monkeypatch, "--run", str(beside_the_run), stdin="one\n\ntwo\n")
+    answer = capsys.readouterr().out
+    assert answer.count("positive 0.") + answer.count("negative 0.") == 2
+
+
+def test_predict_file_to_csv_and_nothing_is_overwritten(beside_the_run, tmp_path, monkeypatch):
+    (tmp_path / "reviews.txt").write_text("not bad at all\n\ndull, alas\n", encoding="utf-8")
+    files = ["--file", str(tmp_path / "reviews.txt"), "--output", str(tmp_path / "out.csv")]
+    ask(monkeypatch, *files)
+    table = pd.read_csv(tmp_path / "out.csv")
+    assert table["text"].tolist() == ["not bad at all", "dull, alas"]
+    assert table[["probability_negative", "probability_positive"]].sum(axis=1).tolist() == pytest.approx([1, 1])
+    before = (tmp_path / "out.csv").read_bytes()
+    with pytest.raises(UserError, match="exists already; nothing was overwritten"):
+        ask(monkeypatch, *files)
+    assert (tmp_path / "out.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--file", "gone.txt"], "--file gone.txt: there is no such file"),
+        (["--run", "runs/gone", "x"], "there is no such folder"),
+        ([], "No text to judge"),
+    ],
+)
+def test_predict_bad_input(args, message, beside_the_run, monkeypatch):
+    with pytest.raises(UserError, match=message):
+        ask(monkeypatch, *args)
+
+
+def test_bad_data_leaves_no_run_folder_behind():
+    Path("mine.csv").write_text("text,label\nfine,pos\n")
+    with pytest.raises(UserError):
+        train.train(replace(TINY, data="mine.csv"))
+    assert not runs.ROOT.exists()
+
+
+def test_disk_full_at_save_time_keeps_the_training_which_resume_finishes(monkeypatch, capsys):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Model, "save", full)
+        with pytest.raises(SystemExit) as stop:
+            cli.run(lambda: train.train(TINY))
+    assert stop.value.code == 2
+    assert "No space left on device. Free some space" in capsys.readouterr().err
+    (unfinished,) = (runs.ROOT / "sentiment").iterdir()
+    assert unfinished.name.endswith(".unfinished")
+    with pytest.raises(UserError, match="cell: was gru, now lstm"):
+        train.train(replace(TINY, resume=True, cell="lstm"))
+    path = train.train(replace(TINY, resume=True))
+    assert path.name == unfinished.name.removesuffix(".unfinished")
+    assert json.loads((path / "metrics.json").read_text())["epochs"] == TINY.epochs
+
+
+def test_the_commands_of_the_readme_made_tiny(tmp_path):
+    """As a user types them, with three classes from a file of their own; also without a network's dataset."""
+    rows = [(f"{word} number {n}", label) for n in range(30) for word, label in (("fine", "a"), ("poor", "b"), ("odd", "c"))]
+    pd.DataFrame(rows, columns=["text", "label"]).to_csv(tmp_path / "mine.csv", index=False)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+
+    def command(module, *args):
+        line = [sys.executable, "-m", f"apps.sentiment.{module}", *args]
+        return subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+    tiny = ["--preset", "smoke", "--units", "4", "--embedding-dim", "8", "--epochs", "1"]
+    trained = command("train", *tiny, "--data", "mine.csv", "--cell", "lstm", "--normalization", "layer", "--num-layers", "2")
+    assert trained.returncode == 0, trained.stderr
+    assert "sentiment on mine.csv" in trained.stdout
+    assert "make sentiment-predict" in trained.stdout
+    assert "not cuDNN: no GPU" in trained.stdout
+    answer = command("predict", "odd number 7")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.split()[0] in "abc"
+    wrong = command("train", *tiny, "--data", "gone.csv")
+    assert wrong.returncode == 2
+    assert "Traceback" not in wrong.stderr
+    assert "--data gone.csv: there is no such file" in wrong.stderr
