@@ -154,7 +154,7 @@ def test_sample_is_balanced_and_the_same_for_a_seed():
 def test_counting_words_fails_on_the_sample():
     texts, labels = sample.make_reviews(4000, seed=0)
     bag_of_words = make_pipeline(CountVectorizer(), LogisticRegression(max_iter=500)).fit(texts[:3000], labels[:3000])
-    assert bag_of_words.score(texts[3000:], labels[3000:]) < 0.6
+    assert bag_of_words.score(texts[3000:], labels[3000:]) < 0.7
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from shared.cli import UserError
 from shared.data import Splits, Unavailable, existing_path, fingerprint, load_tfds
 
 IMDB_HOST = "ai.stanford.edu"
-SAMPLE_SIZES = {"train": 8_000, "test": 2_000}
+SAMPLE_SIZES = {"train": 20_000, "test": 5_000}
 MOST_CLASSES = 50
 
 

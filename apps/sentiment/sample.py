@@ -1,8 +1,8 @@
 """Generated reviews, for machines that can't get IMDB: made so that word order matters.
 
-Every review weighs two opinions of opposite sign; which one is the verdict is told by "but", "although" and the like,
-and any opinion may be turned round by a negation some words before it. Praise and blame, negated or not, come up
-equally often in both classes: counting words says next to nothing, reading them in order says all.
+A review holds one opinion, or two of opposite sign of which "but", "although" and the like tell the verdict; and any
+opinion may be turned round by a negation some words before it. So the same words come up in both classes: counting them says
+little, reading them in order says all.
 """
 
 import numpy as np
@@ -59,15 +59,16 @@ def make_reviews(count: int, seed: int) -> tuple[list[str], np.ndarray]:
 
 
 def _review(positive: bool, rng: np.random.Generator) -> str:
-    verdict, objection = _opinion(positive, rng), _opinion(not positive, rng)
-    sentence = rng.choice(FRAMES).format(v=verdict, o=objection) + "."
+    sentence = _opinion(positive, rng) + "."
+    if rng.random() < 0.6:
+        sentence = rng.choice(FRAMES).format(v=sentence[:-1], o=_opinion(not positive, rng)) + "."
     filler = list(rng.choice(FILLER, size=rng.integers(0, 4), replace=False))
     filler.insert(rng.integers(0, len(filler) + 1), sentence[0].upper() + sentence[1:])
     return " ".join(filler)
 
 
 def _opinion(positive: bool, rng: np.random.Generator) -> str:
-    negated = rng.random() < 0.5
+    negated = rng.random() < 1 / 3
     adjective = rng.choice(PRAISE if positive != negated else BLAME)
     very = rng.choice(["", "", "really ", "so very "])
     frame = rng.choice(NEGATED if negated else PLAIN)
