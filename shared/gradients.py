@@ -279,11 +279,16 @@ class GradientMonitor(keras.callbacks.Callback):
 
 def layer_names(model: keras.Model) -> list[str]:
     """The name of the layer that each of `model.trainable_variables` belongs to, in their order."""
-    names: list[str] = []
+    owners = _owners(model)
+    return [owners[id(variable)] for variable in model.trainable_variables]
+
+
+def _owners(model: keras.Model) -> dict[int, str]:
+    owners: dict[int, str] = {}
     for layer in model.layers:
-        inner = layer_names(layer) if isinstance(layer, keras.Model) else [layer.name] * len(layer.trainable_variables)
-        names += inner
-    return names
+        inner = _owners(layer) if isinstance(layer, keras.Model) else {id(v): layer.name for v in layer.trainable_variables}
+        owners = inner | owners  # of a variable that two layers share, the first one is named
+    return owners
 
 
 def _read(scalar: keras.Variable) -> float:

@@ -64,6 +64,8 @@ class Config:
     """How the steps become one vector; several are joined."""
 
     # Training
+    pretraining_epochs: int = 0
+    """Passes over the training reviews to read before labels come in, as a language model; for one-layer paths."""
     epochs: int = 4
     """Most passes over the training reviews."""
     patience: int = 2
@@ -92,5 +94,5 @@ DEFAULT = Config()
 PRESETS = {
     "smoke": replace(DEFAULT, preset="smoke", limit=1500, sequence_length=100, epochs=2, embedding_dim=32, units=32),
     "default": DEFAULT,
-    "best": replace(DEFAULT, preset="best", members=4),
+    "best": replace(DEFAULT, preset="best", units=128, members=3, pretraining_epochs=3, epochs=3, learning_rate=1e-3),
 }

@@ -17,6 +17,7 @@ def train(config: Config) -> Path:
     from apps.sentiment import baseline, data, report, text
     from apps.sentiment.embeddings import cooccurrence_embeddings
     from apps.sentiment.model import ANSWER, build_model, build_servable, fit_votes, naive_bayes_log_ratios
+    from apps.sentiment.pretraining import pretrain, start_from
     from shared import gradients, rnn, runs, training
     from shared.data import batches_by_length, batches_in_order
 
@@ -52,6 +53,8 @@ def train(config: Config) -> Path:
             metrics=dict.fromkeys(outputs, "accuracy"),
             jit_compile=False,  # batches differ in length: XLA would compile anew for each
         )
+    if config.pretraining_epochs and not resume.first_epoch:
+        start_from(network, pretrain(config, ids["sequence"], embeddings), config)
     for layer, kernel in rnn.explain_kernels(network).items():
         print(f"{layer} runs as {kernel}")
 

@@ -1,0 +1,70 @@
+"""The language model against a full softmax in NumPy, and what it hands on."""
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy.special import log_softmax
+
+from apps.sentiment import model, pretraining
+from apps.sentiment.config import DEFAULT
+from shared.cli import UserError
+
+TINY = replace(DEFAULT, units=4, embedding_dim=8, batch_size=16, pretraining_epochs=1)
+EMBEDDINGS = np.random.default_rng(0).normal(size=(12, 8)).astype("float32")
+
+
+def test_sampled_loss_is_about_the_full_softmax():
+    rng = np.random.default_rng(1)
+    vectors = rng.normal(size=(200, 8)).astype("float32")
+    embedding = keras.layers.Embedding(200, 8, weights=[vectors])
+    embedding.build()
+    hidden = rng.normal(size=(4, 10, 8)).astype("float32")
+    words = rng.integers(0, 200, (4, 10))  # 0 and 1, padding and unknown, are not to be guessed
+    loss = pretraining.SampledSoftmaxLoss(embedding, num_sampled=20_000)
+    got = np.mean([float(loss(hidden, words)) for _ in range(5)])
+    logits = hidden @ vectors.T
+    logits[..., :2] = -1e9  # never sampled
+    full = -np.take_along_axis(log_softmax(logits, axis=-1), words[..., None], axis=-1)[..., 0]
+    assert got == pytest.approx(full[words > 1].mean(), rel=0.02)
+
+
+def test_neither_direction_sees_the_word_that_it_guesses():
+    """The loss of guessing word t must not fall when word t is fed: change it, and nothing that guesses it may move."""
+    config = replace(TINY, word_dropout=0.0)
+    language_model = pretraining.build_language_model(config, EMBEDDINGS)
+    ahead, back = (language_model.get_layer(name).output for name in ("next", "previous"))
+    guesses = keras.Model(language_model.input, [ahead, back])
+    one = np.array([[2, 3, 4, 5, 6, 7]])
+    other = one.copy()
+    other[0, 3] = 9
+    (ahead_one, back_one), (ahead_other, back_other) = guesses({"sequence": one}), guesses({"sequence": other})
+    np.testing.assert_array_equal(ahead_one[0, :3], ahead_other[0, :3])  # row t guesses word t + 1: rows 0 to 2
+    np.testing.assert_array_equal(back_one[0, 3:], back_other[0, 3:])  # row t guesses word t: rows 3 on
+    assert np.any(ahead_one[0, 3] != ahead_other[0, 3])
+    assert np.any(back_one[0, 2] != back_other[0, 2])
+
+
+def test_every_path_starts_from_the_pretrained_weights():
+    rows = tf.ragged.constant([[2 + (n + k) % 10 for k in range(6)] for n in range(32)], dtype=tf.int32)
+    config = replace(TINY, members=2)
+    weights = pretraining.pretrain(config, rows, EMBEDDINGS)
+    network = model.build_model(config, np.zeros((20, 2), "float32"), EMBEDDINGS)
+    pretraining.start_from(network, weights, config)
+    for number in (1, 2):
+        embedding = network.get_layer(f"recurrent_{number}_embedding").get_weights()[0]
+        np.testing.assert_array_equal(embedding, weights["_embedding"][0])
+        assert np.any(embedding != EMBEDDINGS)
+        for got, wanted in zip(
+            network.get_layer(f"recurrent_{number}_bidirectional_gru_1").get_weights(),
+            weights["_bidirectional_gru_1"],
+            strict=True,
+        ):
+            np.testing.assert_array_equal(got, wanted)
+
+
+def test_several_layers_are_refused():
+    with pytest.raises(UserError, match="--pretraining-epochs needs --num-layers 1; got 2"):
+        pretraining.pretrain(replace(TINY, num_layers=2), None, EMBEDDINGS)
