@@ -10,7 +10,7 @@ from typing import TypeVar
 import tyro
 
 # Before TensorFlow is imported: it logs its build options at every start otherwise.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 ConfigType = TypeVar("ConfigType")
 

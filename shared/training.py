@@ -39,10 +39,15 @@ def setup(seed: int, deterministic: bool = False, precision: str = "float32", mu
     keras.config.set_dtype_policy(precision)
     if not multi_gpu:
         return tf.distribute.get_strategy()
-    gpus = tf.config.list_logical_devices("GPU")
+    gpus = list_gpus()
     if len(gpus) < 2:
         raise UserError(f"--multi-gpu needs two GPUs or more, TensorFlow sees {len(gpus)}. Leave it out.")
     return tf.distribute.MirroredStrategy([gpu.name for gpu in gpus])
+
+
+def list_gpus() -> list:
+    """TensorFlow's devices that a model can be copied to."""
+    return tf.config.list_logical_devices("GPU")
 
 
 def make_callbacks(folder: Path, monitor: str, patience: int, resume: bool = False) -> list[keras.callbacks.Callback]:

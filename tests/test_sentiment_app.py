@@ -13,12 +13,13 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 
 from apps.sentiment import data, embeddings, model, predict, report, train
 from apps.sentiment.config import PRESETS, Config
-from shared import cli, runs
+from shared import cli, runs, training
 from shared.cli import UserError
 
 REPOSITORY = Path(__file__).parent.parent
@@ -138,8 +139,6 @@ def test_one_step_moves_every_weight():
 
 def test_cooccurrence_of_words_that_only_meet_each_other():
     """Two topics that never share a review: embeddings of one topic point one way, across topics they are orthogonal."""
-    import tensorflow as tf
-
     rng = np.random.default_rng(0)
     rows = [rng.choice([2, 3, 4] if n % 2 else [5, 6, 7], 30).tolist() for n in range(200)]
     vectors = embeddings.cooccurrence_embeddings(tf.ragged.constant(rows), 8, dim=2, seed=0)
@@ -243,6 +242,24 @@ def test_predict_file_to_csv_and_nothing_is_overwritten(beside_the_run, tmp_path
 def test_predict_bad_input(args, message, beside_the_run, monkeypatch):
     with pytest.raises(UserError, match=message):
         ask(monkeypatch, *args)
+
+
+def test_one_flag_each_for_several_gpus_and_mixed_precision(monkeypatch):
+    """Two processors stand in for two GPUs; the saved model answers on one device as the run did on two."""
+    processors = tf.config.list_logical_devices("CPU")
+    assert len(processors) == 2
+    monkeypatch.setattr(training, "list_gpus", lambda: processors)
+    try:
+        folder = train.train(replace(TINY, multi_gpu=True, precision="mixed_bfloat16"))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    saved = keras.models.load_model(folder / "model.keras", compile=False)
+    assert saved.get_layer("network").get_layer("recurrent_1_bidirectional_gru_1").compute_dtype == "bfloat16"
+    test = data.load(TINY).test
+    probabilities = predict.probabilities_of(saved, test.texts)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["test_log_loss"] == pytest.approx(log_loss(test.labels, probabilities), rel=1e-2)
+    assert pd.read_csv(folder / "history.csv")["gradient_norm"].gt(0).all()
 
 
 def test_bad_data_leaves_no_run_folder_behind():

@@ -94,5 +94,7 @@ DEFAULT = Config()
 PRESETS = {
     "smoke": replace(DEFAULT, preset="smoke", limit=1500, sequence_length=100, epochs=2, embedding_dim=32, units=32),
     "default": DEFAULT,
-    "best": replace(DEFAULT, preset="best", units=128, members=3, pretraining_epochs=3, epochs=3, learning_rate=1e-3),
+    "best": replace(
+        DEFAULT, preset="best", units=128, members=3, word_dropout=0.1, pretraining_epochs=3, epochs=3, learning_rate=1e-3
+    ),
 }

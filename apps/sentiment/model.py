@@ -116,4 +116,6 @@ def build_servable(vectorizer: keras.Model, network: keras.Model) -> keras.Model
     """What is saved: raw text `(batch,)` in, probabilities `(batch, classes)` out, the vocabulary inside."""
     uncompiled = keras.Model(network.input, network.output[ANSWER], name="network")  # without its optimizer
     text = keras.Input((), dtype="string", name="text")
-    return keras.Model(text, layers.Softmax(name="probabilities")(uncompiled(vectorizer(text))), name="sentiment")
+    return keras.Model(
+        text, layers.Softmax(dtype="float32", name="probabilities")(uncompiled(vectorizer(text))), name="sentiment"
+    )
