@@ -1,9 +1,10 @@
 """The layer that all apps stand on. It imports no app.
 
-rnn        stacks and heads of SimpleRNN, GRU and LSTM; which kernel runs, and why not cuDNN
-gradients  clipping inside the optimizer; GradientMonitor
-data       where a dataset comes from; splits; batches by length; fingerprints
-training   seeds, precision, devices, standard callbacks, resume, Ctrl-C
-runs       the run folder; finding the newest; the table of all runs
-cli        a Config dataclass becomes the command line; errors that a user can mend
+rnn             stacks and heads of SimpleRNN, GRU and LSTM; which kernel runs, and why not cuDNN
+gradients       clipping inside the optimizer; GradientMonitor
+data            where a dataset comes from; batches by length; fingerprints
+training        seeds, precision, devices, standard callbacks, resume, Ctrl-C
+classification  measures and plots of a classifier's probabilities
+runs            the run folder; finding the newest; the table of all runs
+cli             a Config dataclass becomes the command line; errors that a user can mend
 """

@@ -19,6 +19,26 @@ class UserError(Exception):
     """Something the user can mend. The message says what came, what was expected and how to mend it."""
 
 
+def flag(field: str) -> str:
+    """The command-line flag of a Config's field."""
+    return "--" + field.replace("_", "-")
+
+
+def check_at_least(least: float, config: object, *fields: str) -> None:
+    """Raise a UserError if one of the fields lies below `least`; None is let pass."""
+    for field in fields:
+        value = getattr(config, field)
+        if value is not None and value < least:
+            raise UserError(f"{flag(field)} is {least} or more; got {value}.")
+
+
+def check_share(config: object, *fields: str) -> None:
+    """Raise a UserError if one of the fields is no share: 0 or more and below 1."""
+    for field in fields:
+        if not 0 <= getattr(config, field) < 1:
+            raise UserError(f"{flag(field)} is a share, 0 or more and below 1; got {getattr(config, field)}.")
+
+
 def parse(presets: Mapping[str, ConfigType], description: str, args: list[str] | None = None) -> ConfigType:
     """Turn the command line into a Config.
 

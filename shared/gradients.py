@@ -13,6 +13,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from shared.cli import UserError
+
 Clipping = Literal["none", "global_norm", "norm", "value", "adaptive"]
 HISTORY = 1000  # steps that adaptive clipping looks back
 LOOK_EVERY = 10  # batches; a NaN can't do harm in between, it changes no weight
@@ -22,7 +24,7 @@ EXPLODING = 20.0  # largest norm of an epoch, in multiples of its mean or of the
 log = logging.getLogger(__name__)
 
 
-class NotFinite(ArithmeticError):
+class NotFinite(UserError):
     """A gradient was NaN or infinite. The weights were left as they were before that step."""
 
 

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any, TypeVar
 
-from shared.cli import UserError
+from shared.cli import UserError, flag
 
 ROOT = Path("runs")
 UNFINISHED = ".unfinished"
@@ -57,7 +57,7 @@ class Run:
         now = json.loads(json.dumps(dataclasses.asdict(config)))
         differing = [key for key in now if key not in NOT_COMPARED and before.get(key) != now[key]]
         if differing:
-            lines = "\n".join(f"  {_flag(key)}: was {before.get(key)}, now {now[key]}" for key in differing)
+            lines = "\n".join(f"  {flag(key)}: was {before.get(key)}, now {now[key]}" for key in differing)
             raise UserError(
                 f"--resume goes on with {unfinished[-1]} only with the config that it was started with. These differ:\n"
                 f"{lines}\nGive the same flags again, or start a new run by leaving --resume out."
@@ -190,10 +190,6 @@ def read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
         raise UserError(f"{path} can't be read ({error}); the run is damaged, name another (make runs).") from None
-
-
-def _flag(key: str) -> str:
-    return "--" + key.replace("_", "-")
 
 
 def _git_revision() -> str | None:

@@ -18,4 +18,3 @@ def fresh_state(tmp_path, monkeypatch):
     """Every test starts from seed 0, in an empty folder of its own."""
     monkeypatch.chdir(tmp_path)
     keras.utils.set_random_seed(0)
-    keras.utils.clear_session()

@@ -169,16 +169,10 @@ def test_a_path_that_knows_nothing_gets_no_vote():
     assert votes[0, 0] == 0
 
 
-def test_calibration_error_by_hand():
-    probabilities = np.array([[0.95, 0.05], [0.95, 0.05], [0.35, 0.65], [0.35, 0.65]])
-    labels = np.array([0, 1, 1, 1])  # 0.95 sure and right half the time; 0.65 sure and always right
-    assert report.measure(labels, probabilities)["calibration_error"] == pytest.approx(0.5 * 0.45 + 0.5 * 0.35)
-
-
 def test_most_confident_mistakes_come_first():
     test = data.Reviews(["a", "b", "c", "d"], np.array([0, 0, 1, 1]), ("neg", "pos"))
     probabilities = np.array([[0.4, 0.6], [0.9, 0.1], [0.2, 0.8], [0.99, 0.01]])
-    table = report.confident_mistakes(test, probabilities)
+    table = report.table_of_mistakes(test, probabilities)
     assert table["review"].tolist() == ["d", "a"]
     assert table["predicted"].tolist() == ["neg", "pos"]
 
@@ -260,6 +254,29 @@ def test_one_flag_each_for_several_gpus_and_mixed_precision(monkeypatch):
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["test_log_loss"] == pytest.approx(log_loss(test.labels, probabilities), rel=1e-2)
     assert pd.read_csv(folder / "history.csv")["gradient_norm"].gt(0).all()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--activation", "relu"], "--activation relu is for --cell rnn"),
+        (["--preset", "best", "--num-layers", "2"], "--pretraining-epochs 5 needs --num-layers 1; got 2"),
+        (["--units", "0"], "--units is 1 or more; got 0"),
+        (["--limit", "0"], "--limit is 1 or more; got 0"),
+        (["--dropout", "1"], "--dropout is a share, 0 or more and below 1; got 1"),
+        (["--validation-share", "0"], "--validation-share lies between 0 and 1; got 0"),
+        (["--clip-threshold", "0"], "--clip-threshold is above 0"),
+        (["--cell", "elman"], "invalid choice"),
+        (["--resume"], "--resume found no unfinished run"),
+    ],
+)
+def test_wrong_flags_end_with_status_2_and_nothing_written(args, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["train", "--dataset", "sample", *args])
+    with pytest.raises(SystemExit) as stop:
+        cli.run(train.main)
+    assert stop.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not runs.ROOT.exists()
 
 
 def test_bad_data_leaves_no_run_folder_behind():

@@ -10,7 +10,6 @@ from scipy.special import log_softmax
 
 from apps.sentiment import model, pretraining
 from apps.sentiment.config import DEFAULT
-from shared.cli import UserError
 
 TINY = replace(DEFAULT, units=4, embedding_dim=8, batch_size=16, pretraining_epochs=1)
 EMBEDDINGS = np.random.default_rng(0).normal(size=(12, 8)).astype("float32")
@@ -63,8 +62,3 @@ def test_every_path_starts_from_the_pretrained_weights():
             strict=True,
         ):
             np.testing.assert_array_equal(got, wanted)
-
-
-def test_several_layers_are_refused():
-    with pytest.raises(UserError, match="--pretraining-epochs needs --num-layers 1; got 2"):
-        pretraining.pretrain(replace(TINY, num_layers=2), None, EMBEDDINGS)

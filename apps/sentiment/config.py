@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from shared.cli import UserError, check_at_least, check_share
+
 
 @dataclass(frozen=True)
 class Config:
@@ -89,12 +91,32 @@ class Config:
     resume: bool = False
     """Go on with the newest unfinished run; all other flags as they were."""
 
+    def __post_init__(self):
+        """What can be known to be wrong before any work is done."""
+        check_at_least(1, self, "limit", "vocabulary_size", "ngram_order", "ngram_vocabulary_size", "min_reviews")
+        check_at_least(4, self, "sequence_length")
+        check_at_least(1, self, "embedding_dim", "units", "num_layers", "members", "epochs", "patience", "batch_size")
+        check_at_least(0, self, "pretraining_epochs", "learning_rate", "seed")
+        check_share(self, "dropout", "head_dropout", "word_dropout")
+        if not 0 < self.validation_share < 1:
+            raise UserError(f"--validation-share lies between 0 and 1; got {self.validation_share}.")
+        if self.clip_threshold <= 0:
+            raise UserError(f"--clip-threshold is above 0; got {self.clip_threshold}.")
+        if not self.pooling:
+            raise UserError("--pooling names one or more of last, max, mean, attention; got none.")
+        if self.activation == "relu" and self.cell != "rnn":
+            raise UserError(f"--activation relu is for --cell rnn; a {self.cell} has tanh in its equations.")
+        if self.pretraining_epochs and self.num_layers > 1:
+            raise UserError(  # in the second layer, each direction would see the word that it has to guess
+                f"--pretraining-epochs {self.pretraining_epochs} needs --num-layers 1; got {self.num_layers}."
+            )
+
 
 DEFAULT = Config()
 PRESETS = {
     "smoke": replace(DEFAULT, preset="smoke", limit=1500, sequence_length=100, epochs=2, embedding_dim=32, units=32),
     "default": DEFAULT,
     "best": replace(
-        DEFAULT, preset="best", units=128, members=3, word_dropout=0.1, pretraining_epochs=3, epochs=3, learning_rate=1e-3
+        DEFAULT, preset="best", units=128, members=3, word_dropout=0.1, pretraining_epochs=5, epochs=3, learning_rate=1e-3
     ),
 }

@@ -47,7 +47,7 @@ def load(config: Config) -> Splits:
 def _load_public(config: Config) -> tuple[str, Reviews, Reviews]:
     if config.dataset != "sample":
         try:
-            return "imdb_reviews", *_load_imdb()
+            return "imdb_reviews", *_load_imdb(config.limit)
         except Unavailable as reason:
             if config.dataset == "imdb":
                 raise UserError(f"IMDB could not be had: {reason}. Set TFDS_DATA_DIR, or leave --dataset out.") from None
@@ -57,10 +57,10 @@ def _load_public(config: Config) -> tuple[str, Reviews, Reviews]:
     return "sample", *(Reviews(*part, ("negative", "positive")) for part in parts)
 
 
-def _load_imdb() -> list[Reviews]:
+def _load_imdb(limit: int | None) -> list[Reviews]:
     """The Large Movie Review Dataset (Maas et al., ACL 2011), 25,000 reviews to train with, 25,000 to test."""
-    parts = []
-    for part in load_tfds("imdb_reviews", ["train", "test"], IMDB_HOST):
+    parts, first = [], f"[:{limit}]" if limit else ""
+    for part in load_tfds("imdb_reviews", [f"train{first}", f"test{first}"], IMDB_HOST):
         texts, labels = zip(*((row["text"].decode(), row["label"]) for row in part.as_numpy_iterator()), strict=True)
         parts.append(Reviews(list(texts), np.array(labels), ("negative", "positive")))
     return parts

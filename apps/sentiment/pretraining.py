@@ -9,7 +9,6 @@ from keras import layers, ops
 
 from apps.sentiment.config import Config
 from shared import gradients, rnn, training
-from shared.cli import UserError
 from shared.data import batches_by_length
 
 SAMPLED_WORDS = 384
@@ -25,18 +24,13 @@ def pretrain(config: Config, sequences, embeddings: np.ndarray) -> dict[str, lis
 
     Returns:
         Weights for `start_from`.
-
-    Raises:
-        UserError: for several layers: in the second one, each direction would see the word that it has to guess.
     """
-    if config.num_layers > 1:
-        raise UserError(f"--pretraining-epochs needs --num-layers 1; got {config.num_layers}. Leave one of them out.")
     model = build_language_model(config, embeddings)
     batches, steps = batches_by_length({"sequence": sequences}, np.zeros(sequences.nrows()), config.batch_size, config.seed)
     learning_rate = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
         warmup_target=2e-3,
-        warmup_steps=steps * config.pretraining_epochs // 10,
+        warmup_steps=max(1, steps * config.pretraining_epochs // 10),
         decay_steps=steps * config.pretraining_epochs,
         alpha=0.1,
     )

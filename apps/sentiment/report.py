@@ -4,58 +4,18 @@ import sys
 from pathlib import Path
 
 import keras
-import matplotlib
 import numpy as np
 import pandas as pd
 import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
-from sklearn import metrics
 
 from apps.sentiment.data import Reviews
-from shared import runs
+from shared import classification, runs
 from shared.data import batches_in_order
-
-matplotlib.use("Agg")  # files only, no window
-import matplotlib.pyplot as plt
 
 MISTAKES_SHOWN = 12
 WORDS_PROJECTED = 5_000
-
-
-def measure(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """Compare probabilities `(n, classes)` with labels `(n,)`.
-
-    Returns:
-        accuracy; auc (area under the ROC curve; one class against the rest, mean); f1 (mean over the classes); log_loss in
-        nats; calibration_error: expected gap between confidence and accuracy, 10 bins (Guo et al., 2017).
-    """
-    predicted = probabilities.argmax(axis=1)
-    classes = np.arange(probabilities.shape[1])
-    scores = probabilities[:, 1] if len(classes) == 2 else probabilities
-    return {
-        "accuracy": metrics.accuracy_score(labels, predicted),
-        "auc": float(metrics.roc_auc_score(labels, scores, multi_class="ovr", labels=classes)),
-        "f1": float(metrics.f1_score(labels, predicted, average="macro")),
-        "log_loss": metrics.log_loss(labels, probabilities, labels=classes),
-        "calibration_error": _calibration_error(labels, probabilities),
-    }
-
-
-def _calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    _, gaps, shares = _reliability(labels, probabilities)
-    return float(np.sum(np.abs(gaps) * shares))
-
-
-def _reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10):
-    """For each bin of confidence that is not empty: mean confidence, accuracy minus confidence, share of the rows."""
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    number = np.minimum((confidence * bins).astype(int), bins - 1)
-    counts = np.bincount(number, minlength=bins)
-    filled = counts > 0
-    means = np.bincount(number, confidence, bins)[filled] / counts[filled]
-    accuracies = np.bincount(number, right, bins)[filled] / counts[filled]
-    return means, accuracies - means, counts[filled] / len(labels)
 
 
 def predict(network: keras.Model, ids: dict) -> dict[str, np.ndarray]:
@@ -75,59 +35,22 @@ def write(folder: Path, summary: dict, test: Reviews, probabilities: dict[str, n
         test: the test reviews.
         probabilities: `(n, classes)` of the network as "test", of the baseline as "baseline".
     """
-    title = f"{summary['app']} on {summary['dataset']} (test)"
-    _write_plots(folder, test, probabilities["test"], probabilities["baseline"], title)
-    mistakes = confident_mistakes(test, probabilities["test"])
+    title = f"{summary['app']} on {summary['dataset']} (test)"  # a sample's plot can't be taken for IMDB's
+    candidates = {"network": probabilities["test"], "baseline": probabilities["baseline"]}
+    plots, history = folder / "plots", pd.read_csv(folder / "history.csv")
+    curves = [["loss", "val_loss"], ["sentiment_accuracy", "val_sentiment_accuracy"], ["gradient_norm"]]
+    classification.plot_confusion(plots / "confusion_matrix.png", test.labels, probabilities["test"], test.class_names, title)
+    classification.plot_roc(plots / "roc.png", test.labels, candidates, title)
+    classification.plot_reliability(plots / "reliability.png", test.labels, candidates, title)
+    classification.plot_history(plots / "training.png", history, curves, f"{summary['app']} on {summary['dataset']}")
+    mistakes = table_of_mistakes(test, probabilities["test"])
     mistakes.to_csv(folder / "mistakes.csv", index=False)
     _write_markdown(folder, summary, mistakes)
 
 
-def _write_plots(folder: Path, test: Reviews, network: np.ndarray, baseline: np.ndarray, title: str) -> None:
-    figure, axes = plt.subplots(figsize=(1.2 * len(test.class_names) + 4, 1.0 * len(test.class_names) + 3))
-    metrics.ConfusionMatrixDisplay.from_predictions(
-        test.labels, network.argmax(axis=1), display_labels=test.class_names, ax=axes, colorbar=False, cmap="Blues"
-    )
-    _save(figure, folder, "confusion_matrix", title)
-
-    figure, axes = plt.subplots(figsize=(5, 5))
-    is_class = np.eye(len(test.class_names))[test.labels]
-    for name, probabilities in (("network", network), ("baseline", baseline)):
-        # Micro-average over the classes; with two classes that is the ordinary curve.
-        columns = [1] if len(test.class_names) == 2 else slice(None)
-        metrics.RocCurveDisplay.from_predictions(
-            is_class[:, columns].ravel(), probabilities[:, columns].ravel(), name=name, ax=axes
-        )
-    _save(figure, folder, "roc", title)
-
-    figure, axes = plt.subplots(figsize=(5, 5))
-    axes.plot([0, 1], [0, 1], "k:", label="perfectly calibrated")
-    for name, probabilities in (("network", network), ("baseline", baseline)):
-        confidence, gap, _ = _reliability(test.labels, probabilities)
-        axes.plot(confidence, confidence + gap, "o-", label=name)
-    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(1 / len(test.class_names), 1), ylim=(0, 1))
-    axes.legend()
-    _save(figure, folder, "reliability", title)
-
-    history = pd.read_csv(folder / "history.csv")
-    figure, axes = plt.subplots(1, 3, figsize=(13, 4))
-    for axis, columns in zip(
-        axes, (("loss", "val_loss"), ("sentiment_accuracy", "val_sentiment_accuracy"), ("gradient_norm",)), strict=True
-    ):
-        history.plot(x="epoch", y=list(columns), ax=axis, marker="o")
-    _save(figure, folder, "training", title)
-
-
-def _save(figure, folder: Path, name: str, title: str) -> None:
-    figure.suptitle(title)
-    figure.tight_layout()
-    figure.savefig(folder / "plots" / f"{name}.png", dpi=100)
-    plt.close(figure)
-
-
-def confident_mistakes(test: Reviews, probabilities: np.ndarray) -> pd.DataFrame:
+def table_of_mistakes(test: Reviews, probabilities: np.ndarray) -> pd.DataFrame:
     """The reviews that the network got wrong with the highest probability, worst first."""
-    wrong = np.flatnonzero(probabilities.argmax(axis=1) != test.labels)
-    worst = wrong[np.argsort(-probabilities[wrong].max(axis=1))][:MISTAKES_SHOWN]
+    worst = classification.confident_mistakes(test.labels, probabilities, MISTAKES_SHOWN)
     names = np.array(test.class_names)
     return pd.DataFrame(
         {

@@ -93,11 +93,11 @@ def vectorize(vectorizer: keras.Model, texts: list[str]) -> dict[str, tf.RaggedT
 
 
 def _frequent(reviews, most: int, min_reviews: int) -> list:
-    """The `most` frequent items that stand in `min_reviews` of the reviews or more."""
+    """The `most` frequent items that stand in `min_reviews` of the reviews or more; of equally frequent ones, the smaller."""
     counts = Counter()
     for items in reviews:
         counts.update(set(items))
-    return [item for item, count in counts.most_common(most) if count >= min_reviews]
+    return [item for _, item in sorted((-count, item) for item, count in counts.items() if count >= min_reviews)[:most]]
 
 
 def _ngram_keys(previous, words, order: int):

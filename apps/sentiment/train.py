@@ -19,6 +19,7 @@ def train(config: Config) -> Path:
     from apps.sentiment.model import ANSWER, build_model, build_servable, fit_votes, naive_bayes_log_ratios
     from apps.sentiment.pretraining import pretrain, start_from
     from shared import gradients, rnn, runs, training
+    from shared.classification import measure
     from shared.data import batches_by_length, batches_in_order
 
     # 1. Data
@@ -43,7 +44,7 @@ def train(config: Config) -> Path:
         learning_rate = keras.optimizers.schedules.CosineDecay(
             initial_learning_rate=0.0,
             warmup_target=config.learning_rate,
-            warmup_steps=steps * config.epochs // 10,
+            warmup_steps=max(1, steps * config.epochs // 10),
             decay_steps=steps * config.epochs,
             alpha=0.1,
         )
@@ -74,10 +75,11 @@ def train(config: Config) -> Path:
     )
     training.restore_best(network, run.path)
 
+    # 4. Votes, chosen on validation; from here on the model is what will be served
     network.get_layer("votes").set_weights([fit_votes(report.predict(network, validation_ids), reviews.validation.labels)])
     build_servable(vectorizer, network).save(run.path / "model.keras")
 
-    # 4. Test, touched here and nowhere before; baseline; report
+    # 5. Test, touched here and nowhere before; baseline; report
     rival = baseline.fit_baseline(reviews.train, reviews.validation)
     test = report.predict(network, text.vectorize(vectorizer, reviews.test.texts))
     probabilities = {
@@ -100,7 +102,7 @@ def train(config: Config) -> Path:
         "validation_accuracy": float(np.mean(validation_answer.argmax(axis=1) == reviews.validation.labels)),
     }
     for who, of_test in probabilities.items():
-        summary |= {f"{who}_{name}": value for name, value in report.measure(reviews.test.labels, of_test).items()}
+        summary |= {f"{who}_{name}": value for name, value in measure(reviews.test.labels, of_test).items()}
     summary["beats_baseline"] = summary["test_accuracy"] > summary["baseline_accuracy"]
     report.write(run.path, summary, reviews.test, probabilities)
     report.write_tensorboard(run.path, network, text.words(vectorizer))

@@ -1,0 +1,95 @@
+"""How good a classifier's probabilities are: measures, and plots that show them."""
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from sklearn import metrics
+
+matplotlib.use("Agg")  # files only, no window
+import matplotlib.pyplot as plt
+
+
+def measure(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """Compare probabilities `(n, classes)` with labels `(n,)`.
+
+    Returns:
+        accuracy; auc: area under the ROC curve (of several classes, each against the rest, their mean); f1: mean over the
+        classes; log_loss in nats; calibration_error: the expected gap between confidence and accuracy (Guo et al., 2017).
+    """
+    predicted = probabilities.argmax(axis=1)
+    classes = np.arange(probabilities.shape[1])
+    scores = probabilities[:, 1] if len(classes) == 2 else probabilities
+    _, gaps, shares = reliability(labels, probabilities)
+    return {
+        "accuracy": metrics.accuracy_score(labels, predicted),
+        "auc": float(metrics.roc_auc_score(labels, scores, multi_class="ovr", labels=classes)),
+        "f1": float(metrics.f1_score(labels, predicted, average="macro")),
+        "log_loss": metrics.log_loss(labels, probabilities, labels=classes),
+        "calibration_error": float(np.sum(np.abs(gaps) * shares)),
+    }
+
+
+def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10):
+    """For each bin of confidence that is not empty: mean confidence, accuracy minus confidence, share of the rows."""
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    number = np.minimum((confidence * bins).astype(int), bins - 1)
+    counts = np.bincount(number, minlength=bins)
+    filled = counts > 0
+    means = np.bincount(number, confidence, bins)[filled] / counts[filled]
+    accuracies = np.bincount(number, right, bins)[filled] / counts[filled]
+    return means, accuracies - means, counts[filled] / len(labels)
+
+
+def confident_mistakes(labels: np.ndarray, probabilities: np.ndarray, most: int) -> np.ndarray:
+    """Rows that are wrong with the highest probability, worst first; at most `most`."""
+    wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
+    return wrong[np.argsort(-probabilities[wrong].max(axis=1))][:most]
+
+
+def plot_confusion(file: Path, labels: np.ndarray, probabilities: np.ndarray, class_names, title: str) -> None:
+    """How often each class was taken for each."""
+    figure, axes = plt.subplots(figsize=(1.2 * len(class_names) + 4, len(class_names) + 3))
+    metrics.ConfusionMatrixDisplay.from_predictions(
+        labels, probabilities.argmax(axis=1), labels=range(len(class_names)), display_labels=class_names, ax=axes, cmap="Blues"
+    )
+    _save(figure, file, title)
+
+
+def plot_roc(file: Path, labels: np.ndarray, candidates: dict[str, np.ndarray], title: str) -> None:
+    """Right alarms over false ones, for each candidate's probabilities `(n, classes)`; of several classes, all pooled."""
+    figure, axes = plt.subplots(figsize=(5, 5))
+    for name, probabilities in candidates.items():
+        classes = probabilities.shape[1]
+        columns = [1] if classes == 2 else range(classes)
+        is_class = np.eye(classes)[labels][:, columns]
+        metrics.RocCurveDisplay.from_predictions(is_class.ravel(), probabilities[:, columns].ravel(), name=name, ax=axes)
+    _save(figure, file, title)
+
+
+def plot_reliability(file: Path, labels: np.ndarray, candidates: dict[str, np.ndarray], title: str) -> None:
+    """How often a candidate is right when it is so sure; below the diagonal it is too sure of itself."""
+    figure, axes = plt.subplots(figsize=(5, 5))
+    axes.plot([0, 1], [0, 1], "k:", label="perfectly calibrated")
+    for name, probabilities in candidates.items():
+        confidence, gap, _ = reliability(labels, probabilities)
+        axes.plot(confidence, confidence + gap, "o-", label=name)
+    axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+    axes.legend()
+    _save(figure, file, title)
+
+
+def plot_history(file: Path, history: pd.DataFrame, curves: list[list[str]], title: str) -> None:
+    """Columns of history.csv over the epochs, a panel for each list of them."""
+    figure, axes = plt.subplots(1, len(curves), figsize=(4.5 * len(curves), 4))
+    for axis, columns in zip(axes, curves, strict=True):
+        history.plot(x="epoch", y=columns, ax=axis, marker="o")
+    _save(figure, file, title)
+
+
+def _save(figure, file: Path, title: str) -> None:
+    figure.suptitle(title)
+    figure.tight_layout()
+    figure.savefig(file, dpi=100)
+    plt.close(figure)

@@ -1,0 +1,49 @@
+"""Measures against hand-computed values and scikit-learn's own definitions."""
+
+import numpy as np
+import pytest
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import roc_auc_score
+
+from shared import classification
+
+
+def test_measures_by_hand():
+    probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [0.8, 0.2]])
+    labels = np.array([0, 1, 1, 0])
+    got = classification.measure(labels, probabilities)
+    assert got["accuracy"] == 0.75
+    assert got["auc"] == 1.0  # 0.4 and 0.7 lie above 0.1 and 0.2
+    assert got["f1"] == pytest.approx((4 / 5 + 2 / 3) / 2)  # 2 TP, 1 FP, 0 FN; 1 TP, 0 FP, 1 FN
+    assert got["log_loss"] == pytest.approx(-np.log([0.9, 0.4, 0.7, 0.8]).mean())
+
+
+def test_calibration_error_by_hand():
+    probabilities = np.array([[0.95, 0.05], [0.95, 0.05], [0.35, 0.65], [0.35, 0.65]])
+    labels = np.array([0, 1, 1, 1])  # 0.95 sure and right half the time; 0.65 sure and always right
+    assert classification.measure(labels, probabilities)["calibration_error"] == pytest.approx(0.5 * 0.45 + 0.5 * 0.35)
+
+
+def test_reliability_equals_scikit_learns_curve():
+    rng = np.random.default_rng(0)
+    positive = rng.uniform(0.5, 1, 1000)  # class 1 is always the one predicted
+    labels = (rng.random(1000) < positive**2).astype(int)
+    confidence, gap, shares = classification.reliability(labels, np.stack([1 - positive, positive], axis=1))
+    accuracies, means = calibration_curve(labels, positive, n_bins=10)
+    np.testing.assert_allclose(confidence, means)
+    np.testing.assert_allclose(confidence + gap, accuracies)
+    assert shares.sum() == pytest.approx(1)
+
+
+def test_several_classes():
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.ones(3), 200)
+    labels = rng.integers(0, 3, 200)
+    expected = np.mean([roc_auc_score(labels == k, probabilities[:, k]) for k in range(3)])
+    assert classification.measure(labels, probabilities)["auc"] == pytest.approx(expected)
+
+
+def test_most_confident_mistakes_come_first():
+    probabilities = np.array([[0.4, 0.6], [0.9, 0.1], [0.2, 0.8], [0.99, 0.01]])
+    assert classification.confident_mistakes(np.array([0, 0, 1, 1]), probabilities, most=5).tolist() == [3, 0]
+    assert classification.confident_mistakes(np.array([0, 0, 1, 1]), probabilities, most=1).tolist() == [3]
