@@ -12,14 +12,14 @@ help: ## this help
 	@echo "Usage: make TARGET [ARGS='--flag value ...']"
 	@echo
 	@$(foreach app,$(APPS),printf '  %-20s %s\n' '$(app)' 'train, evaluate and report (ARGS=--help lists every knob)' \
-		'$(app)-smoke' 'the whole path in seconds, on a small sample' '$(app)-predict' 'ask the newest finished run';)
+		'$(app)-smoke' 'the whole path in seconds, on a small part of the data' '$(app)-predict' 'ask the newest finished run';)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## create .venv and install the pinned dependencies (done by itself when needed)
 
 $(INSTALLED): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Python 3.11 or newer is needed, '$(PYTHON)' is older. Name another one: make PYTHON=python3.12 ..."; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "Python 3.11, 3.12 or 3.13 is needed; '$(PYTHON)' is another. Name one: make PYTHON=python3.12 ..."; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@

@@ -75,7 +75,7 @@ def run(main: Callable[[], None]) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
-        sys.exit(_complain(f"Could not write: {error}. Free some space or choose another place, then run again."))
+        sys.exit(_complain(f"{error}. Free some space, or allow this file to be read or written, then run again."))
 
 
 def _complain(message: str) -> int:

@@ -44,15 +44,19 @@ def load_tfds(name: str, splits: list[str], host: str) -> list:
         One `tf.data.Dataset` a split.
 
     Raises:
-        Unavailable: if it is not prepared and the host does not answer.
+        Unavailable: if it is not prepared and the host does not answer, or the download fails.
     """
     import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.download.util import DownloadError
 
     folder = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
     prepared = any((folder / name).glob("**/dataset_info.json"))
     if not prepared and (reason := _silence(host)):
         raise Unavailable(f"it is not prepared in {folder}, and {reason}")
-    return list(tfds.load(name, split=splits, data_dir=folder, download=not prepared))
+    try:
+        return list(tfds.load(name, split=splits, data_dir=folder, download=not prepared))
+    except (OSError, DownloadError) as error:
+        raise Unavailable(f"reading or downloading it failed ({error})") from error
 
 
 def _silence(host: str) -> str | None:

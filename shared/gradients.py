@@ -17,7 +17,7 @@ from shared.cli import UserError
 
 Clipping = Literal["none", "global_norm", "norm", "value", "adaptive"]
 HISTORY = 1000  # steps that adaptive clipping looks back
-LOOK_EVERY = 10  # batches; a NaN can't do harm in between, it changes no weight
+LOOK_EVERY = 10  # batches between two looks at the optimizer
 VANISHING = 1e-4  # a layer's norm as a share of the strongest layer's
 EXPLODING = 20.0  # largest norm of an epoch, in multiples of its mean or of the first epoch's mean
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class NotFinite(UserError):
-    """A gradient was NaN or infinite. The weights were left as they were before that step."""
+    """A gradient was NaN or infinite. It did not get into the weights."""
 
 
 class MeasuredClipping:
@@ -40,8 +40,8 @@ class MeasuredClipping:
             callback can change it during training.
         clip_percentile: for "adaptive", 0 to 100.
 
-    A step with a NaN or infinite gradient changes no weight; `GradientMonitor` reports it. Several replicas
-    (`tf.distribute`) are clipped by the norm of their summed gradient.
+    Where a gradient is NaN or infinite, all gradients of that step count as zero, so that it can't get into the weights;
+    `GradientMonitor` reports it. Several replicas (`tf.distribute`) are clipped by the norm of their summed gradient.
     """
 
     def __init__(
@@ -84,10 +84,16 @@ class MeasuredClipping:
         squares = ops.stack([0.0 if g is None else ops.sum(ops.square(ops.cast(g, "float32"))) for g in grads])
         norm = ops.sqrt(ops.sum(squares))
         all_finite = ops.isfinite(norm)
-        grads, clipped = self._clip(grads, squares, norm)
+        scales, clipped = self._scales(grads, squares, norm)
         self._record(squares, norm, all_finite, clipped)
-        # Keras sums over the replicas once more.
-        grads = [None if g is None else ops.where(all_finite, g, ops.zeros_like(g)) / replicas for g in grads]
+        present = [n for n, g in enumerate(grads) if g is not None]
+        changed = ops.cond(
+            all_finite,
+            lambda: [self._clip(grads[n], scales[n]) for n in present],
+            lambda: [ops.zeros_like(grads[n]) for n in present],
+        )
+        for n, gradient in zip(present, changed, strict=True):
+            grads[n] = gradient if replicas == 1 else gradient / replicas  # Keras sums over the replicas once more
         super().apply(grads, trainable_variables)
 
     def reset_measurements(self) -> None:
@@ -105,22 +111,26 @@ class MeasuredClipping:
         start = keras.initializers.Constant(start)
         return self.add_variable(shape, start, dtype="float32", name=name, aggregation="only_first_replica")
 
-    def _clip(self, grads, squares, norm):
-        """Returns the clipped gradients and whether anything was clipped."""
-        if self.clipping == "none":
-            return grads, ops.convert_to_tensor(False)
+    def _scales(self, grads, squares, norm):
+        """What each gradient is to be multiplied by, and whether anything is clipped."""
         if self.clipping == "adaptive":
             self._adapt_threshold(norm)
         threshold = ops.convert_to_tensor(self.clip_threshold)
-        if self.clipping == "value":
-            present = [g for g in grads if g is not None]
-            clipped = ops.any(ops.stack([ops.max(ops.abs(ops.cast(g, "float32"))) for g in present]) > threshold)
-            bounds = [ops.cast(threshold, g.dtype) if g is not None else None for g in grads]
-            return [None if g is None else ops.clip(g, -b, b) for g, b in zip(grads, bounds, strict=True)], clipped
+        if self.clipping == "none":
+            return ops.ones_like(squares), ops.convert_to_tensor(False)
+        if self.clipping == "value":  # cut element by element, see `_clip`
+            largest = ops.stack([ops.cast(ops.max(ops.abs(g)), "float32") for g in grads if g is not None])
+            return ops.ones_like(squares), ops.any(largest > threshold)
         norms = ops.sqrt(squares) if self.clipping == "norm" else ops.broadcast_to(norm, squares.shape)
-        scales = ops.minimum(1.0, threshold / ops.maximum(norms, keras.config.epsilon()))
-        scaled = [None if g is None else g * ops.cast(scales[n], g.dtype) for n, g in enumerate(grads)]
-        return scaled, ops.any(norms > threshold)
+        return ops.minimum(1.0, threshold / ops.maximum(norms, keras.config.epsilon())), ops.any(norms > threshold)
+
+    def _clip(self, gradient, scale):
+        if self.clipping == "none":
+            return gradient
+        if self.clipping == "value":
+            bound = ops.cast(self.clip_threshold, gradient.dtype)
+            return ops.clip(gradient, -bound, bound)
+        return gradient * ops.cast(scale, gradient.dtype)
 
     def _adapt_threshold(self, norm):
         """Put the norm into the ring of the last norms, and set the threshold to their percentile (lower of two)."""
@@ -259,7 +269,7 @@ class GradientMonitor(keras.callbacks.Callback):
     def _stop_if_not_finite(self) -> None:
         step = int(_read(self.model.optimizer.first_bad_step))
         if step >= 0:
-            raise NotFinite(f"NaN or infinite gradient at step {step}: {self._origin()} No weight was changed since.")
+            raise NotFinite(f"NaN or infinite gradient at step {step}: {self._origin()} It did not get into the weights.")
 
     def _origin(self) -> str:
         """Where it began: a broken weight; else the last layer (the first that backpropagation reaches)."""
@@ -305,7 +315,7 @@ def _whole_gradients(grads):
     under `tf.distribute` each replica sees its own share, to be summed as well.
     """
     if keras.backend.backend() != "tensorflow":
-        return grads, 1
+        return list(grads), 1
     import tensorflow as tf
 
     grads = [None if grad is None else tf.convert_to_tensor(grad) for grad in grads]

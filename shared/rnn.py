@@ -94,7 +94,7 @@ def recurrent_stack(
     return (x, states) if return_state else x
 
 
-def pool(sequence, how: Pooling, mask=None, bidirectional: bool = False):
+def pool(sequence, how: Pooling, mask=None, bidirectional: bool = False, name: str = "pooling"):
     """Turn a sequence of outputs into one vector; steps that the mask hides have no say.
 
     Args:
@@ -104,6 +104,7 @@ def pool(sequence, how: Pooling, mask=None, bidirectional: bool = False):
             a softmax of learned scores (Bahdanau et al., 2015, with a constant query).
         mask: `(batch, time)`, True where there is data; None if all steps are. No row may be all False.
         bidirectional: whether `sequence` comes from a bidirectional stack; matters to "last" alone.
+        name: prefix of the layer's name that scores the steps for "attention".
 
     Returns:
         `(batch, features)`.
@@ -116,7 +117,7 @@ def pool(sequence, how: Pooling, mask=None, bidirectional: bool = False):
     if how == "mean":
         weights = ops.ones_like(sequence[:, :, :1]) if mask is None else ops.cast(shown, sequence.dtype)
     elif how == "attention":
-        scores = layers.Dense(1, use_bias=False, name="attention_scores")(sequence)
+        scores = layers.Dense(1, use_bias=False, name=f"{name}_attention_scores")(sequence)
         weights = ops.softmax(scores if mask is None else ops.where(shown, scores, _lowest(scores)), axis=1)
     else:
         raise ValueError(f"pooling is one of last, max, mean, attention; got {how!r}")
@@ -186,7 +187,7 @@ def explain_kernel(layer: keras.layers.Layer, jit_compile: bool = False) -> Kern
         jit_compile: whether the model is compiled with XLA.
     """
     layer = layer.forward_layer if isinstance(layer, layers.Bidirectional) else layer
-    reason = _why_not_cudnn(layer)
+    reason = _why_not_cudnn(layer) or ("jit_compile=True" if jit_compile else None)
     if reason is None:
         return Kernel("cuDNN", None)
     return Kernel("XLA" if jit_compile else "plain loop", reason)

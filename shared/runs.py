@@ -12,7 +12,7 @@ import platform
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from shared.cli import UserError, flag
 
@@ -20,8 +20,6 @@ ROOT = Path("runs")
 UNFINISHED = ".unfinished"
 NOT_COMPARED = ("resume",)  # Config fields that may differ between a run and its continuation
 REQUIRED = ("config.json", "environment.json", "metrics.json", "model.keras")
-
-ConfigType = TypeVar("ConfigType")
 
 
 class Run:
@@ -31,8 +29,8 @@ class Run:
         self.path = path
 
     @classmethod
-    def start(cls, app: str, config: Any) -> "Run":
-        """Make the folder of a new run and save `config` (a dataclass) in it."""
+    def start(cls, app: str, config: Any, about: dict[str, Any]) -> "Run":
+        """Make the folder of a new run and save `config` (a dataclass) and its `environment` in it."""
         stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
         for name in (stamp, *(f"{stamp}_{n}" for n in range(2, 100))):
             path = ROOT / app / (name + UNFINISHED)
@@ -41,28 +39,29 @@ class Run:
         (path / "plots").mkdir(parents=True)
         run = cls(path)
         run.write_json("config.json", dataclasses.asdict(config))
+        run.write_json("environment.json", about)
         return run
 
     @classmethod
-    def resume(cls, app: str, config: Any) -> "Run":
-        """Find the newest unfinished run of `app`, which must have been started with the same config.
+    def resume(cls, app: str, config: Any, about: dict[str, Any]) -> "Run":
+        """Find the newest unfinished run of `app` that was started with the same config on the same data.
 
         Raises:
-            UserError: if there is none, or if its config differs from `config`.
+            UserError: if there is none; the message names what differs from the newest one.
         """
-        unfinished = sorted((ROOT / app).glob("*" + UNFINISHED))
+        unfinished = sorted((ROOT / app).glob("*" + UNFINISHED), reverse=True)
         if not unfinished:
             raise UserError(f"--resume found no unfinished run in {ROOT / app}/. Start one by leaving --resume out.")
-        before = read_json(unfinished[-1] / "config.json")
-        now = json.loads(json.dumps(dataclasses.asdict(config)))
-        differing = [key for key in now if key not in NOT_COMPARED and before.get(key) != now[key]]
-        if differing:
-            lines = "\n".join(f"  {flag(key)}: was {before.get(key)}, now {now[key]}" for key in differing)
-            raise UserError(
-                f"--resume goes on with {unfinished[-1]} only with the config that it was started with. These differ:\n"
-                f"{lines}\nGive the same flags again, or start a new run by leaving --resume out."
-            )
-        return cls(unfinished[-1])
+        differences = [_differences(folder, config, about) for folder in unfinished]
+        for folder, differing in zip(unfinished, differences, strict=True):
+            if not differing:
+                return cls(folder)
+        lines = "\n".join(f"  {line}" for line in differences[0])
+        raise UserError(
+            f"--resume goes on only with the config and the data that a run was started with. From the newest unfinished "
+            f"run, {unfinished[0]}, these differ:\n{lines}\n"
+            "Give the same flags again, or start a new run by leaving --resume out."
+        )
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Write one JSON file whole: first beside, then renamed into place."""
@@ -106,22 +105,6 @@ def find(app: str, path: str | None = None) -> Path:
     return folder
 
 
-def load_config(folder: Path, config_type: type[ConfigType]) -> ConfigType:
-    """Rebuild the Config that a run was trained with.
-
-    Raises:
-        UserError: if the saved config has other fields than `config_type`.
-    """
-    saved = read_json(folder / "config.json")
-    known = {field.name for field in dataclasses.fields(config_type)}
-    if set(saved) != known:
-        raise UserError(
-            f"{folder}/config.json does not fit this version of the app (differing fields: "
-            f"{', '.join(sorted(set(saved) ^ known))}). Train again, or check out the revision in environment.json."
-        )
-    return config_type(**{key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()})
-
-
 def environment(data: str, fingerprint: str) -> dict[str, Any]:
     """What a number depends on beside the config: versions, device, backend, revision, data."""
     import keras
@@ -159,7 +142,7 @@ def main() -> None:
         table.add_column(column, justify="right" if column in ("validation", "test", "baseline", "minutes") else "left")
     for app in sorted(path for path in ROOT.glob("*") if path.is_dir()):
         for folder in _finished(app):
-            table.add_row(f"{app.name}/{folder.name}", *_table_cells(read_json(folder / "metrics.json")))
+            table.add_row(f"{app.name}/{folder.name}", *_table_cells(folder))
         for folder in sorted(app.glob("*" + UNFINISHED)):
             table.add_row(f"{app.name}/{folder.name}", *["-"] * 9)
     if not table.rows:
@@ -167,7 +150,11 @@ def main() -> None:
     Console(width=None if os.isatty(1) else 160).print(table)
 
 
-def _table_cells(metrics: dict[str, Any]) -> list[str]:
+def _table_cells(folder: Path) -> list[str]:
+    try:
+        metrics = read_json(folder / "metrics.json")
+    except UserError:
+        return ["damaged", *["-"] * 8]
     metric = next(key for key in metrics if key.startswith("baseline_")).removeprefix("baseline_")
     figures = [f"{metrics[f'{part}_{metric}']:.4f}" for part in ("validation", "test", "baseline")]
     winner = "network" if metrics["beats_baseline"] else "baseline"
@@ -175,9 +162,24 @@ def _table_cells(metrics: dict[str, Any]) -> list[str]:
     return [metrics["preset"], metrics["dataset"], metric, *figures, winner, str(metrics["epochs"]), minutes]
 
 
+def _differences(folder: Path, config: Any, about: dict[str, Any]) -> list[str]:
+    """What keeps a new process from going on with an unfinished run, a line each."""
+    before, now = read_json(folder / "config.json"), json.loads(json.dumps(dataclasses.asdict(config)))
+    lines = [
+        f"{flag(key)}: was {before.get(key)}, now {now[key]}"
+        for key in now
+        if key not in NOT_COMPARED and before.get(key) != now[key]
+    ]
+    data_before = read_json(folder / "environment.json")
+    if any(data_before[key] != about[key] for key in ("data", "data_fingerprint")):
+        lines.append(f"the data: was {data_before['data']}, now {about['data']}, and their contents differ")
+    return lines
+
+
 def _finished(app_folder: Path) -> list[Path]:
     folders = [path for path in app_folder.glob("*") if path.is_dir() and not path.is_symlink()]
-    return sorted(path for path in folders if all((path / name).exists() for name in REQUIRED) and not path.suffix)
+    whole = [path for path in folders if all((path / name).exists() for name in REQUIRED)]
+    return sorted(path for path in whole if not path.name.endswith(UNFINISHED))
 
 
 def read_json(path: Path) -> dict[str, Any]:

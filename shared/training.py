@@ -51,7 +51,7 @@ def list_gpus() -> list:
 
 
 def make_callbacks(folder: Path, monitor: str, patience: int, resume: bool = False) -> list[keras.callbacks.Callback]:
-    """The standard callbacks, in the order in which they have to stand.
+    """The standard callbacks, in the order in which they have to stand; the last one is `Resume`.
 
     Args:
         folder: the run folder; gets `history.csv`, `logs/` (TensorBoard) and the two files below.
@@ -62,11 +62,8 @@ def make_callbacks(folder: Path, monitor: str, patience: int, resume: bool = Fal
     `best.weights.h5` holds the best epoch (`restore_best` reads it), `state.npz` the last whole one (see `Resume`);
     `remove_training_state` takes both away when the run is finished.
     """
-    mode = "max" if "accuracy" in monitor else "min"
-    best = keras.callbacks.ModelCheckpoint(
-        folder / "best.weights.h5", monitor=monitor, mode=mode, save_best_only=True, save_weights_only=True
-    )
-    early_stopping = keras.callbacks.EarlyStopping(monitor=monitor, mode=mode, patience=patience)
+    best = BestWeights(folder, monitor)
+    early_stopping = keras.callbacks.EarlyStopping(monitor=monitor, mode=best.mode, patience=patience)
     return [
         keras.callbacks.ProgbarLogger(),  # before the monitor, whose many figures would not fit a line
         GradientMonitor(),  # before those that write the logs
@@ -80,8 +77,30 @@ def make_callbacks(folder: Path, monitor: str, patience: int, resume: bool = Fal
     ]
 
 
+class BestWeights(keras.callbacks.Callback):
+    """Keep the weights of the epoch with the best `monitor` in `best.weights.h5`.
+
+    Unlike Keras's ModelCheckpoint it writes beside and renames: a full disk or a kill leaves the last best weights whole.
+    """
+
+    def __init__(self, folder: Path, monitor: str):
+        super().__init__()
+        self.file = Path(folder) / "best.weights.h5"
+        self.monitor = monitor
+        self.mode = "max" if "accuracy" in monitor else "min"
+        self.best = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        value = float(logs[self.monitor])
+        if self.best is None or (value > self.best if self.mode == "max" else value < self.best):
+            beside = self.file.with_name("part.weights.h5")
+            self.model.save_weights(beside)
+            os.replace(beside, self.file)
+            self.best = value
+
+
 class BatchScalars(keras.callbacks.Callback):
-    """Write the logs of every tenth batch to TensorBoard: an epoch's mean hides the spikes.
+    """Write the gradient norm of every tenth batch to TensorBoard: an epoch's mean hides the spikes.
 
     (Keras's TensorBoard has `update_freq` for this; with a number, version 3.15 writes no scalars at all.)
     """
@@ -96,8 +115,7 @@ class BatchScalars(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if batch % LOOK_EVERY == 0:
             with self.writer.as_default(step=int(self.model.optimizer.iterations.numpy())):
-                for name, value in (logs or {}).items():
-                    tf.summary.scalar(f"batch_{name}", value)
+                tf.summary.scalar("batch_gradient_norm", logs["gradient_norm"])
 
     def on_train_end(self, logs=None):
         self.writer.close()
@@ -118,7 +136,9 @@ class HistoryFile(keras.callbacks.Callback):
         if epoch and self.file.exists():
             before = pd.read_csv(self.file)
             rows = pd.concat([before[before["epoch"] < epoch], rows])
-        rows.to_csv(self.file, index=False)
+        beside = self.file.with_name("history.part.csv")
+        rows.to_csv(beside, index=False)
+        os.replace(beside, self.file)
 
 
 class Resume(keras.callbacks.Callback):
@@ -148,8 +168,13 @@ class Resume(keras.callbacks.Callback):
         self.saved = self._read() if restore else None
         self.first_epoch = self.saved["epochs"] if self.saved else 0
         self.epochs = self.first_epoch
+        self.stopped = bool(self.saved and self.saved["stopped"])
         self.seconds_before = self.saved["seconds"] if self.saved else 0.0
         self.seconds = self.seconds_before
+
+    def last_epoch(self, epochs: int) -> int:
+        """What to pass to `fit` as `epochs`: none is left if training had ended by itself before."""
+        return self.first_epoch if self.stopped else epochs
 
     def on_train_begin(self, logs=None):
         self.started = time.monotonic()
@@ -160,8 +185,12 @@ class Resume(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.epochs = epoch + 1
         self.seconds = self.seconds_before + time.monotonic() - self.started
-        if not getattr(self.model, "interrupted", False):  # an epoch cut short is done again
+        if not getattr(self.model, "epoch_was_cut", False):  # else it is done again
             self._save(epoch + 1)
+
+    def _ended(self) -> bool:
+        """Whether training ends here by itself: by early stopping, not by Ctrl-C."""
+        return bool(self.model.stop_training) and not getattr(self.model, "interrupted", False)
 
     def _save(self, epochs: int) -> None:
         arrays = {f"model/{n}": v.numpy() for n, v in enumerate(self.model.variables)}
@@ -170,7 +199,7 @@ class Resume(keras.callbacks.Callback):
             name: {key: _plain(getattr(callback, key)) for key in self.COUNTERS if hasattr(callback, key)}
             for name, callback in self.followed.items()
         }
-        about = {"epochs": epochs, "seconds": self.seconds, "counters": counters}
+        about = {"epochs": epochs, "seconds": self.seconds, "stopped": self._ended(), "counters": counters}
         beside = self.file.with_name("state.part.npz")
         np.savez(beside, about=json.dumps(about), **arrays)
         os.replace(beside, self.file)
@@ -199,15 +228,19 @@ class Resume(keras.callbacks.Callback):
 class StopOnInterrupt(keras.callbacks.Callback):
     """Ctrl-C ends training after the running batch, so that the run can still be evaluated and saved; twice: at once.
 
-    Sets `model.interrupted`.
+    Sets `model.interrupted`, and `model.epoch_was_cut` where it came before the epoch's end.
     """
 
     def on_train_begin(self, logs=None):
-        self.model.interrupted = False
+        self.model.interrupted = self.model.epoch_was_cut = False
         self.before = signal.signal(signal.SIGINT, self._on_interrupt)
 
     def on_train_batch_end(self, batch, logs=None):
         if self.model.interrupted:
+            self.model.stop_training = self.model.epoch_was_cut = True
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.model.interrupted:  # during validation
             self.model.stop_training = True
 
     def on_train_end(self, logs=None):
@@ -233,7 +266,7 @@ def restore_best(model: keras.Model, folder: Path) -> None:
 
 def remove_training_state(folder: Path) -> None:
     """Remove what only `--resume` needs; the last step before a run is finished."""
-    for name in ("best.weights.h5", "state.npz"):
+    for name in ("pretrained.weights.h5", "best.weights.h5", "state.npz"):
         (folder / name).unlink(missing_ok=True)
 
 

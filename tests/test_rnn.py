@@ -267,6 +267,7 @@ def test_kernel_says_why_not_cudnn(layer, reason):
 def test_kernel_is_cudnn_where_there_is_a_gpu(monkeypatch):
     monkeypatch.setattr(keras.distribution, "list_devices", lambda kind: ["gpu:0"])
     assert str(rnn.explain_kernel(layers.Bidirectional(layers.LSTM(3)))) == "cuDNN"
+    assert str(rnn.explain_kernel(layers.LSTM(3), jit_compile=True)) == "XLA (not cuDNN: jit_compile=True)"
     assert rnn.explain_kernel(layers.LSTM(3, unroll=True)).name == "plain loop"
 
 

@@ -4,9 +4,12 @@ import errno
 import io
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
-from dataclasses import replace
+import zipfile
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import keras
@@ -18,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 
 from apps.sentiment import data, embeddings, model, predict, report, train
-from apps.sentiment.config import PRESETS, Config
+from apps.sentiment.config import PRESETS
 from shared import cli, runs, training
 from shared.cli import UserError
 
@@ -52,7 +55,7 @@ def test_run_folder_is_whole(finished_run):
     }
     plots = {path.name for path in (finished_run / "plots").iterdir()}
     assert plots == {"confusion_matrix.png", "reliability.png", "roc.png", "training.png"}
-    assert runs.load_config(finished_run, Config) == TINY
+    assert runs.read_json(finished_run / "config.json") == json.loads(json.dumps(asdict(TINY)))
 
 
 def test_metrics_are_flat_and_complete(finished_run):
@@ -83,7 +86,7 @@ def test_the_sample_is_named_in_the_report_so_that_nobody_takes_it_for_imdb(fini
 def test_history_has_the_gradients(finished_run):
     history = pd.read_csv(finished_run / "history.csv")
     assert len(history) == TINY.epochs
-    assert {"val_sentiment_accuracy", "gradient_norm", "gradient_norm_max", "clipped_share", "clip_threshold"} <= set(history)
+    assert {"val_answer_accuracy", "gradient_norm", "gradient_norm_max", "clipped_share", "clip_threshold"} <= set(history)
     assert (history["gradient_norm/recurrent_1_bidirectional_gru_1"] > 0).all()
 
 
@@ -96,12 +99,33 @@ def test_tensorboard_has_scalars_plots_mistakes_and_embeddings(finished_run):
         accumulator.Reload()
         tags[part] = set(accumulator.Tags()["tensors"])
     assert {"epoch_gradient_norm", "epoch_clipped_share", "batch_gradient_norm", "epoch_learning_rate"} <= tags["train"]
-    assert "epoch_sentiment_accuracy" in tags["validation"]
+    assert "epoch_answer_accuracy" in tags["validation"]
     assert {"confusion_matrix", "reliability", "roc", "training", "confident mistakes"} <= tags["report"]
-    words = (finished_run / "logs" / "words.tsv").read_text().splitlines()
-    vectors = pd.read_csv(finished_run / "logs" / "word_embedding.tsv", sep="\t", header=None)
+    assert tags["train"].isdisjoint({"batch_loss"})
+
+
+def test_projector_finds_the_embeddings(finished_run):
+    """Through TensorBoard's own plug-in, as `make tensorboard` starts it: it passes over folders without event files."""
+    from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+    from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+    from tensorboard.plugins.base_plugin import TBContext
+    from tensorboard.plugins.projector.projector_plugin import ProjectorPlugin
+
+    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(finished_run.parent.parent))
+    multiplexer.Reload()
+    provider = MultiplexerDataProvider(multiplexer, str(finished_run.parent.parent))
+    plugin = ProjectorPlugin(TBContext(logdir=str(finished_run.parent.parent), data_provider=provider, multiplexer=multiplexer))
+    plugin._update_configs()
+    assert any(run.endswith("logs/report") for run in plugin._configs)
+    folder = finished_run / "logs" / "report"
+    words = (folder / "words.tsv").read_text().splitlines()
+    vectors = pd.read_csv(folder / "word_embedding.tsv", sep="\t", header=None)
     assert vectors.shape == (len(words), TINY.embedding_dim)
-    assert "word_embedding.tsv" in (finished_run / "logs" / "projector_config.pbtxt").read_text()
+
+
+def test_no_array_is_saved_as_text(finished_run):
+    with zipfile.ZipFile(finished_run / "model.keras") as archive:
+        assert archive.getinfo("config.json").file_size < 1_000_000
 
 
 def test_saved_model_takes_raw_text_and_answers_as_the_run_did(finished_run):
@@ -156,7 +180,7 @@ def test_votes_equal_an_unpenalised_logistic_regression():
     logits = {name: rng.normal(size=(500, 2)) for name in ("ngrams", "recurrent_1")}
     for strength, values in zip((2.0, 0.7), logits.values(), strict=True):
         values[np.arange(500), labels] += strength
-    votes = model.fit_votes({"sentiment": rng.normal(size=(500, 2)), **logits}, labels)
+    votes = model.fit_votes({model.ANSWER: rng.normal(size=(500, 2)), **logits}, labels)
     differences = np.stack([values[:, 1] - values[:, 0] for values in logits.values()], axis=1)
     expected = LogisticRegression(C=np.inf, fit_intercept=False).fit(differences, labels).coef_
     np.testing.assert_allclose(votes.T, expected, rtol=1e-3)
@@ -199,7 +223,7 @@ def test_pushes_are_what_leaving_a_word_out_costs():
 
 def ask(monkeypatch, *args, stdin=""):
     monkeypatch.setattr(sys, "argv", ["predict", *args])
-    monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode("utf-8") if isinstance(stdin, str) else stdin)))
     predict.main()
 
 
@@ -225,10 +249,31 @@ def test_predict_file_to_csv_and_nothing_is_overwritten(beside_the_run, tmp_path
     assert (tmp_path / "out.csv").read_bytes() == before
 
 
+def test_predict_standard_input_that_is_not_utf_8(beside_the_run, monkeypatch):
+    with pytest.raises(UserError, match=r"Standard input is not UTF-8 \(byte 3\)"):
+        ask(monkeypatch, stdin=b"caf\xe9")
+
+
+def test_predict_output_into_a_missing_folder(beside_the_run, tmp_path, monkeypatch):
+    (tmp_path / "in.txt").write_text("fine\n")
+    with pytest.raises(UserError, match="the folder nowhere does not exist"):
+        ask(monkeypatch, "--file", str(tmp_path / "in.txt"), "--output", "nowhere/out.csv")
+
+
+def test_predict_run_of_another_app(beside_the_run, tmp_path, monkeypatch):
+    other = shutil.copytree(beside_the_run, tmp_path / "other")
+    metrics = json.loads((other / "metrics.json").read_text())
+    (other / "metrics.json").write_text(json.dumps(metrics | {"app": "weather"}))
+    with pytest.raises(UserError, match="is a run of weather, not of sentiment"):
+        ask(monkeypatch, "--run", str(other), "fine")
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--file", "gone.txt"], "--file gone.txt: there is no such file"),
+        (["--file", "gone.txt"], "--file gone.txt can't be read: No such file"),
+        (["--file", "."], "--file . can't be read: Is a directory"),
+        (["--file", "gone.txt", "beside"], "not both; got 1 beside gone.txt"),
         (["--run", "runs/gone", "x"], "there is no such folder"),
         ([], "No text to judge"),
     ],
@@ -238,15 +283,26 @@ def test_predict_bad_input(args, message, beside_the_run, monkeypatch):
         ask(monkeypatch, *args)
 
 
-def test_one_flag_each_for_several_gpus_and_mixed_precision(monkeypatch):
-    """Two processors stand in for two GPUs; the saved model answers on one device as the run did on two."""
-    processors = tf.config.list_logical_devices("CPU")
-    assert len(processors) == 2
-    monkeypatch.setattr(training, "list_gpus", lambda: processors)
-    try:
-        folder = train.train(replace(TINY, multi_gpu=True, precision="mixed_bfloat16"))
-    finally:
-        keras.config.set_dtype_policy("float32")
+TWO_DEVICES = """
+import sys
+import zipfile
+from dataclasses import asdict, replace
+sys.path[:0] = {path!r}
+from conftest import tf  # two logical processors
+from apps.sentiment import train
+from shared import training
+from test_sentiment_app import TINY
+training.list_gpus = lambda: tf.config.list_logical_devices("CPU")  # stand in for GPUs
+print(train.train(replace(TINY, multi_gpu=True, precision="mixed_bfloat16")))
+"""
+
+
+def test_one_flag_each_for_several_gpus_and_mixed_precision(tmp_path):
+    """On two processors, in a process of its own: two MirroredStrategies of one process get into each other's way."""
+    script = TWO_DEVICES.format(path=[str(REPOSITORY), str(REPOSITORY / "tests")])
+    answer = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    folder = tmp_path / answer.stdout.split()[-1]
     saved = keras.models.load_model(folder / "model.keras", compile=False)
     assert saved.get_layer("network").get_layer("recurrent_1_bidirectional_gru_1").compute_dtype == "bfloat16"
     test = data.load(TINY).test
@@ -298,32 +354,92 @@ def test_disk_full_at_save_time_keeps_the_training_which_resume_finishes(monkeyp
     assert "No space left on device. Free some space" in capsys.readouterr().err
     (unfinished,) = (runs.ROOT / "sentiment").iterdir()
     assert unfinished.name.endswith(".unfinished")
-    with pytest.raises(UserError, match="cell: was gru, now lstm"):
+    with pytest.raises(UserError, match="--cell: was gru, now lstm"):
         train.train(replace(TINY, resume=True, cell="lstm"))
     path = train.train(replace(TINY, resume=True))
     assert path.name == unfinished.name.removesuffix(".unfinished")
     assert json.loads((path / "metrics.json").read_text())["epochs"] == TINY.epochs
 
 
-def test_the_commands_of_the_readme_made_tiny(tmp_path):
-    """As a user types them, with three classes from a file of their own; also without a network's dataset."""
+class Killed(Exception):
+    """Stands for the power going out."""
+
+
+class AtEpoch(keras.callbacks.Callback):
+    """Do something in the first batch of an epoch."""
+
+    def __init__(self, epoch, action):
+        super().__init__()
+        self.number, self.action = epoch, action
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.here = epoch == self.number
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.here and batch == 0:
+            self.action()
+
+
+def add_callback(patch, callback):
+    make = training.make_callbacks
+    patch.setattr(training, "make_callbacks", lambda *args: [callback, *make(*args)])
+
+
+LONGER = replace(TINY, epochs=3, patience=3, pretraining_epochs=1, pooling=("max", "attention"), members=2)
+
+
+def test_a_killed_run_that_is_resumed_ends_as_an_uninterrupted_one(monkeypatch):
+    """With pretraining, whose weights are kept, and two paths with attention."""
+    whole = runs.read_json(train.train(LONGER) / "metrics.json")
+
+    def kill():
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        add_callback(patch, AtEpoch(2, kill))
+        with pytest.raises(Killed):
+            train.train(LONGER)
+    resumed = runs.read_json(train.train(replace(LONGER, resume=True)) / "metrics.json")
+    assert resumed["epochs"] == 3
+    for key, value in whole.items():
+        if "seconds" not in key:
+            assert resumed[key] == (pytest.approx(value, abs=1e-6) if isinstance(value, float) else value), key
+
+
+def test_ctrl_c_still_evaluates_and_saves(monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        add_callback(patch, AtEpoch(1, lambda: os.kill(os.getpid(), signal.SIGINT)))
+        folder = train.train(replace(TINY, epochs=50))
+    metrics = runs.read_json(folder / "metrics.json")
+    assert metrics["interrupted"]
+    assert metrics["epochs"] == 2
+    assert "Ctrl-C: finishing this batch" in capsys.readouterr().out
+    assert runs.find("sentiment") == folder
+
+
+def test_an_app_copied_as_the_readme_says_with_data_of_its_own(tmp_path):
+    """The README's commands, made tiny: copy, rename, train on three classes, ask, a wrong path."""
+    readme = (REPOSITORY / "README.md").read_text()
+    copy = next(line for line in readme.splitlines() if line.startswith("cp -r apps/sentiment apps/tickets"))
+    shutil.copytree(REPOSITORY / "apps", tmp_path / "apps")
+    shutil.copytree(REPOSITORY / "shared", tmp_path / "shared")
+    subprocess.run(copy, shell=True, cwd=tmp_path, check=True)
     rows = [(f"{word} number {n}", label) for n in range(30) for word, label in (("fine", "a"), ("poor", "b"), ("odd", "c"))]
     pd.DataFrame(rows, columns=["text", "label"]).to_csv(tmp_path / "mine.csv", index=False)
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 
     def command(module, *args):
-        line = [sys.executable, "-m", f"apps.sentiment.{module}", *args]
-        return subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        line = [sys.executable, "-m", f"apps.tickets.{module}", *args]
+        return subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
     tiny = ["--preset", "smoke", "--units", "4", "--embedding-dim", "8", "--epochs", "1"]
     trained = command("train", *tiny, "--data", "mine.csv", "--cell", "lstm", "--normalization", "layer", "--num-layers", "2")
     assert trained.returncode == 0, trained.stderr
-    assert "sentiment on mine.csv" in trained.stdout
-    assert "make sentiment-predict" in trained.stdout
+    assert "tickets on mine.csv" in trained.stdout
     assert "not cuDNN: no GPU" in trained.stdout
     answer = command("predict", "odd number 7")
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.split()[0] in "abc"
+    assert "Asking runs/tickets/" in answer.stderr
     wrong = command("train", *tiny, "--data", "gone.csv")
     assert wrong.returncode == 2
     assert "Traceback" not in wrong.stderr

@@ -86,7 +86,19 @@ def test_empty_and_repeated_texts_are_dropped_and_told(tmp_path, capsys):
     assert "7 of 127 rows dropped, 2 empty, the rest repeated" in capsys.readouterr().out
 
 
-ROWS = [("fine", "pos"), ("poor", "neg")] * 20
+def test_limit_takes_from_every_class_of_sorted_data(tmp_path):
+    rows = [(f"bad {n}", "neg") for n in range(200)] + [(f"good {n}", "pos") for n in range(200)]
+    splits = data.load(Config(data=write_rows(tmp_path / "mine.csv", rows), limit=50))
+    assert len(splits.train.texts) + len(splits.validation.texts) == 50
+    assert np.bincount(splits.train.labels).min() > 10
+
+
+def test_columns_may_be_called_as_those_that_are_not_asked_for(tmp_path):
+    rows = [(f"title {n} {label}", "body", label, "other") for n in range(20) for label in ("a", "b")]
+    path = write_rows(tmp_path / "mine.csv", rows, ("title", "text", "stars", "label"))
+    splits = data.load(Config(data=path, text_column="title", label_column="stars"))
+    assert splits.train.class_names == ("a", "b")
+    assert splits.train.texts[0].startswith("title ")
 
 
 @pytest.mark.parametrize(
@@ -103,6 +115,7 @@ ROWS = [("fine", "pos"), ("poor", "neg")] * 20
         ("a.csv", 'text,label\n"never closed,pos\n', "does not parse as .csv"),
         ("a.csv", "", "does not parse as .csv"),
         ("a.jsonl", '{"text": "fine", "label"', "does not parse as .jsonl"),
+        ("a.jsonl", '{"text": "fine", "label": "a"}\n3', "does not parse as .jsonl"),
         ("a.jsonl", '{"text": "fine", "label": null}\n{"text": "poor", "label": "neg"}', "1 rows have no label, first rows 1"),
     ],
 )

@@ -52,7 +52,13 @@ def train(folder, epochs=4, resume=False, extra=(), patience=10):
     state = callbacks[-1]
     batches, steps = data.batches_by_length(rows, ROWS % 2, 8, seed=3, first_epoch=state.first_epoch)
     validation, _ = data.batches_in_order(rows, ROWS % 2, 32)
-    fit = {"epochs": epochs, "initial_epoch": state.first_epoch, "steps_per_epoch": steps, "shuffle": False, "verbose": 0}
+    fit = {
+        "epochs": state.last_epoch(epochs),
+        "initial_epoch": state.first_epoch,
+        "steps_per_epoch": steps,
+        "shuffle": False,
+        "verbose": 0,
+    }
     model.fit(batches, validation_data=validation, callbacks=[*callbacks, *extra], **fit)
     return model, state
 
@@ -134,6 +140,42 @@ def test_ctrl_c_twice_stops_at_once(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, extra=[PressCtrlC(times=2)])
     assert signal.getsignal(signal.SIGINT) == before
+
+
+class PressCtrlCInValidation(keras.callbacks.Callback):
+    def on_test_begin(self, logs=None):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_in_validation_keeps_the_whole_epoch(tmp_path):
+    model, state = train(tmp_path, extra=[PressCtrlCInValidation()])
+    assert model.interrupted
+    assert state.epochs == 1
+    _, resumed = train(tmp_path, resume=True)
+    assert (resumed.first_epoch, resumed.epochs) == (1, 4)
+
+
+def test_training_that_stopped_early_is_not_gone_on_with(tmp_path):
+    model, state = train(tmp_path, epochs=30, patience=2)
+    assert state.epochs < 30
+    again, resumed = train(tmp_path, epochs=30, patience=2, resume=True)
+    assert resumed.last_epoch(30) == resumed.first_epoch == state.epochs
+    for one, two in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_disk_that_fills_up_while_the_best_weights_are_written_leaves_the_last_ones(tmp_path, monkeypatch):
+    train(tmp_path, epochs=1)
+    before = (tmp_path / "best.weights.h5").read_bytes()
+
+    def full(self, path, *_, **__):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(keras.Model, "save_weights", full)
+    with pytest.raises(OSError, match="No space left"):
+        train(tmp_path, epochs=1)
+    assert (tmp_path / "best.weights.h5").read_bytes() == before
 
 
 def test_best_epoch_is_restored_and_training_state_removed(tmp_path):

@@ -35,7 +35,7 @@ class Config:
     min_reviews: int = 2
     """A word or n-gram counts only if it stands in so many training reviews."""
     sequence_length: int = 400
-    """Words that the recurrence reads: of a longer review its first quarter of these and its last three."""
+    """Words that the recurrence reads. Of a longer review, a quarter of them from its start and the rest from its end."""
 
     # Model
     embedding_dim: int = 128
@@ -68,6 +68,8 @@ class Config:
     # Training
     pretraining_epochs: int = 0
     """Passes over the training reviews to read before labels come in, as a language model; for one-layer paths."""
+    pretraining_learning_rate: float = 2e-3
+    """Peak of the schedule of pretraining."""
     epochs: int = 4
     """Most passes over the training reviews."""
     patience: int = 2
@@ -96,10 +98,12 @@ class Config:
         check_at_least(1, self, "limit", "vocabulary_size", "ngram_order", "ngram_vocabulary_size", "min_reviews")
         check_at_least(4, self, "sequence_length")
         check_at_least(1, self, "embedding_dim", "units", "num_layers", "members", "epochs", "patience", "batch_size")
-        check_at_least(0, self, "pretraining_epochs", "learning_rate", "seed")
+        check_at_least(0, self, "pretraining_epochs", "pretraining_learning_rate", "learning_rate", "seed")
         check_share(self, "dropout", "head_dropout", "word_dropout")
         if not 0 < self.validation_share < 1:
             raise UserError(f"--validation-share lies between 0 and 1; got {self.validation_share}.")
+        if self.vocabulary_size > 1_000_000:
+            raise UserError(f"--vocabulary-size is 1,000,000 or less; got {self.vocabulary_size}.")
         if self.clip_threshold <= 0:
             raise UserError(f"--clip-threshold is above 0; got {self.clip_threshold}.")
         if not self.pooling:

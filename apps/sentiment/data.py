@@ -37,9 +37,9 @@ def load(config: Config) -> Splits:
         name, train, test = Path(config.data).name, *_load_own(config)
     else:
         name, train, test = _load_public(config)
-    train, test = _take(train, config.limit), _take(test, config.limit)
+    train, test = (_take(part, config.limit, config.seed) for part in (train, test))
     train, validation = _split(train, config.validation_share, config.seed, "validation")
-    everything = (text.encode() for part in (train, validation, test) for text in part.texts)
+    everything = (text.encode(errors="surrogatepass") for part in (train, validation, test) for text in part.texts)
     labels = (part.labels.tobytes() for part in (train, validation, test))
     return Splits(train, validation, test, name, fingerprint([*everything, *labels]))
 
@@ -94,15 +94,15 @@ def _read_table(path: Path, config: Config) -> pd.DataFrame:
     content = _read_text(path)
     try:
         if path.suffix == ".jsonl":
-            table = pd.DataFrame([json.loads(line) for line in content.splitlines() if line.strip()], dtype=object)
+            table = pd.DataFrame([dict(json.loads(line)) for line in content.split("\n") if line.strip()], dtype=object)
         else:
             table = pd.read_csv(io.StringIO(content), sep=separators[path.suffix], dtype=str, keep_default_na=False)
-    except ValueError as error:  # the parsers' own errors are ValueErrors
+    except (ValueError, TypeError) as error:  # the parsers' own errors are ValueErrors; TypeError: a line is no object
         raise UserError(f"--data {path} does not parse as {path.suffix}: {error}.") from None
     for flag, column in (("--text-column", config.text_column), ("--label-column", config.label_column)):
         if column not in table.columns:
             raise UserError(f"--data {path} has no column '{column}'; it has {[*table.columns]}. Name it with {flag}.")
-    return table.rename(columns={config.text_column: "text", config.label_column: "label"})[["text", "label"]]
+    return pd.DataFrame({"text": table[config.text_column], "label": table[config.label_column]})
 
 
 def _read_text(path: Path) -> str:
@@ -117,7 +117,7 @@ def _read_text(path: Path) -> str:
 
 def _clean(table: pd.DataFrame, path: Path, drop_repeated: bool = False) -> Reviews:
     """Check labels, drop what holds no text and say so."""
-    labels = table["label"].map(lambda label: "" if pd.isna(label) else str(label).strip())
+    labels = table["label"].map(lambda label: "" if label is None or label != label else str(label).strip())
     if (unlabelled := np.flatnonzero(labels == "")).size:
         rows = ", ".join(str(row + 1) for row in unlabelled[:5])
         raise UserError(f"--data {path}: {unlabelled.size} rows have no label, first rows {rows}. Label or remove them.")
@@ -140,18 +140,20 @@ def _clean(table: pd.DataFrame, path: Path, drop_repeated: bool = False) -> Revi
 def _split(reviews: Reviews, share: float, seed: int, part: str) -> tuple[Reviews, Reviews]:
     """Cut a share off, with every class in proportion."""
     counts = np.bincount(reviews.labels, minlength=len(reviews.class_names))
-    if counts.min() * share < 1:
+    if counts.min() * min(share, 1 - share) < 1:
         rare = reviews.class_names[int(counts.argmin())]
         raise UserError(
             f"Class '{rare}' has {counts.min()} reviews, too few to cut {share:.0%} off for {part}. "
-            f"At least {int(np.ceil(1 / share))} are needed; add some or remove the class."
+            f"At least {int(np.ceil(1 / min(share, 1 - share)))} are needed; add some or remove the class."
         )
     rest, cut = train_test_split(np.arange(len(reviews.labels)), test_size=share, stratify=reviews.labels, random_state=seed)
     return _pick(reviews, np.sort(rest)), _pick(reviews, np.sort(cut))
 
 
-def _take(reviews: Reviews, limit: int | None) -> Reviews:
-    return _pick(reviews, np.arange(min(limit or len(reviews.labels), len(reviews.labels))))
+def _take(reviews: Reviews, limit: int | None, seed: int) -> Reviews:
+    if limit is None or limit >= len(reviews.labels):
+        return reviews
+    return _pick(reviews, np.sort(np.random.default_rng(seed).permutation(len(reviews.labels))[:limit]))
 
 
 def _pick(reviews: Reviews, rows: np.ndarray) -> Reviews:

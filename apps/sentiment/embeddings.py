@@ -16,7 +16,7 @@ def cooccurrence_embeddings(sequences, num_words: int, dim: int, seed: int) -> n
     Args:
         sequences: ragged `(n, None)`, word ids of each review, 0 and 1 being padding and unknown.
         num_words: number of ids.
-        dim: width of an embedding; at most `num_words`.
+        dim: width of an embedding; of a vocabulary smaller than that, the rest is 0.
         seed: of the decomposition's random start.
 
     Returns:
@@ -31,9 +31,9 @@ def cooccurrence_embeddings(sequences, num_words: int, dim: int, seed: int) -> n
         weight = np.full(known.sum(), 1 / distance)
         counts += scipy.sparse.coo_matrix((weight, (left[known], right[known])), shape=counts.shape).tocsr()
     information = _positive_mutual_information((counts + counts.T).tocoo())
-    dim = min(dim, num_words)
-    vectors, strengths, _ = randomized_svd(information, dim, n_iter=3, random_state=seed)
-    embeddings = vectors * np.sqrt(strengths)
+    vectors, strengths, _ = randomized_svd(information, min(dim, num_words), n_iter=3, random_state=seed)
+    embeddings = np.zeros((num_words, dim))
+    embeddings[:, : len(strengths)] = vectors * np.sqrt(strengths)
     return (embeddings / max(embeddings.std(), 1e-12) * 0.3).astype("float32")
 
 

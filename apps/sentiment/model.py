@@ -9,7 +9,7 @@ from scipy.special import log_softmax
 from apps.sentiment.config import Config
 from shared import rnn
 
-ANSWER = "sentiment"
+ANSWER = "answer"
 
 
 def build_model(config: Config, log_ratios: np.ndarray, embeddings: np.ndarray) -> keras.Model:
@@ -23,24 +23,28 @@ def build_model(config: Config, log_ratios: np.ndarray, embeddings: np.ndarray) 
     Returns:
         Uncompiled model from the vectorizer's "sequence" `(batch, time)` and "bag" `(batch, any)` to logits
         `(batch, classes)`: one output for each path, "ngrams", "recurrent_1", ..., to be trained by a loss of its own, so
-        that the quickest does not take all the gradient; and "sentiment", the sum of their votes, the answer.
+        that the quickest does not take all the gradient; and "answer", the sum of their votes.
     """
     sequence = keras.Input((None,), dtype="int32", name="sequence")
     bag = keras.Input((None,), dtype="int32", name="bag")
-    paths = {"ngrams": _ngram_path(bag, log_ratios)}
+    paths = {"ngrams": _ngram_path(bag, *log_ratios.shape)}
     for number in range(1, config.members + 1):
         name = f"recurrent_{number}"
-        paths[name] = _recurrent_path(config, sequence, embeddings, log_ratios.shape[1], name)
+        paths[name] = _recurrent_path(config, sequence, len(embeddings), log_ratios.shape[1], name)
     equal = keras.initializers.Constant(1 / len(paths))
     votes = layers.Dense(1, use_bias=False, kernel_initializer=equal, trainable=False, dtype="float32", name="votes")
     answer = ops.squeeze(votes(ops.stack(list(paths.values()), axis=-1)), axis=-1)
-    return keras.Model({"sequence": sequence, "bag": bag}, {ANSWER: answer, **paths}, name="sentiment")
+    network = keras.Model({"sequence": sequence, "bag": bag}, {ANSWER: answer, **paths}, name="network")
+    # Set, not given as initializers: those are saved inside the model, as text.
+    network.get_layer("log_ratios").set_weights([log_ratios])
+    for number in range(1, config.members + 1):
+        network.get_layer(f"recurrent_{number}_embedding").set_weights([embeddings])
+    return network
 
 
-def _recurrent_path(config, sequence, embeddings, classes, name):
+def _recurrent_path(config, sequence, num_words, classes, name):
     mask = sequence > 0
-    start = keras.initializers.Constant(embeddings)
-    x = layers.Embedding(*embeddings.shape, embeddings_initializer=start, name=f"{name}_embedding")(sequence)
+    x = layers.Embedding(num_words, config.embedding_dim, name=f"{name}_embedding")(sequence)
     x = layers.Dropout(config.word_dropout, noise_shape=(None, None, 1), name=f"{name}_word_dropout")(x)
     x = rnn.recurrent_stack(
         x,
@@ -55,16 +59,15 @@ def _recurrent_path(config, sequence, embeddings, classes, name):
         mask=mask,
         name=name,
     )
-    pooled = [rnn.pool(x, how, mask, config.bidirectional) for how in config.pooling]
+    pooled = [rnn.pool(x, how, mask, config.bidirectional, name) for how in config.pooling]
     x = layers.Dropout(config.head_dropout, name=f"{name}_head_dropout")(ops.concatenate(pooled, axis=-1))
     return layers.Dense(classes, dtype="float32", name=name)(x)
 
 
-def _ngram_path(bag, log_ratios):
+def _ngram_path(bag, num_ids, classes):
     """A hundredth of the naive Bayes sum of log ratios to start with; then each n-gram gets a weight of its own."""
-    start = keras.initializers.Constant(log_ratios)
-    ratios = layers.Embedding(*log_ratios.shape, embeddings_initializer=start, trainable=False, name="log_ratios")(bag)
-    weights = layers.Embedding(log_ratios.shape[0], 1, embeddings_initializer="zeros", name="ngram_weights")(bag)
+    ratios = layers.Embedding(num_ids, classes, trainable=False, name="log_ratios")(bag)
+    weights = layers.Embedding(num_ids, 1, embeddings_initializer="zeros", name="ngram_weights")(bag)
     return ops.cast(ops.sum((weights + 0.01) * ratios, axis=1), "float32")
 
 
@@ -114,8 +117,7 @@ def naive_bayes_log_ratios(bags, labels: np.ndarray, num_ids: int, smoothing: fl
 
 def build_servable(vectorizer: keras.Model, network: keras.Model) -> keras.Model:
     """What is saved: raw text `(batch,)` in, probabilities `(batch, classes)` out, the vocabulary inside."""
-    uncompiled = keras.Model(network.input, network.output[ANSWER], name="network")  # without its optimizer
+    uncompiled = keras.Model(network.input, network.output[ANSWER], name="network")  # leaves the optimizer behind
     text = keras.Input((), dtype="string", name="text")
-    return keras.Model(
-        text, layers.Softmax(dtype="float32", name="probabilities")(uncompiled(vectorizer(text))), name="sentiment"
-    )
+    softmax = layers.Softmax(dtype="float32", name="probabilities")
+    return keras.Model(text, softmax(uncompiled(vectorizer(text))), name="servable")

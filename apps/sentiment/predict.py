@@ -28,9 +28,15 @@ class Request:
 def predict(request: Request) -> None:
     """Print label, probability and the words that pushed; with `--file`, write a CSV file."""
     folder = runs.find("sentiment", request.run)
+    metrics = runs.read_json(folder / "metrics.json")
+    if metrics["app"] != "sentiment":
+        raise UserError(f"--run {folder} is a run of {metrics['app']}, not of sentiment.")
     texts = _read(request)
     if request.file and Path(request.output).exists():
         raise UserError(f"--output {request.output} exists already; nothing was overwritten. Name another file.")
+    if request.file and not Path(request.output).parent.is_dir():
+        raise UserError(f"--output {request.output}: the folder {Path(request.output).parent} does not exist. Make it first.")
+    print(f"Asking {folder}, trained on {metrics['dataset']} (preset {metrics['preset']}).", file=sys.stderr)
 
     import keras
     import pandas as pd
@@ -38,7 +44,7 @@ def predict(request: Request) -> None:
     from apps.sentiment import text  # noqa: F401  registers `standardize`, which the saved model names
 
     model = keras.models.load_model(folder / "model.keras", compile=False)
-    names = runs.read_json(folder / "metrics.json")["class_names"]
+    names = metrics["class_names"]
     probabilities = probabilities_of(model, texts)
     if request.file:
         table = pd.DataFrame(probabilities, columns=[f"probability_{name}" for name in names])
@@ -47,6 +53,7 @@ def predict(request: Request) -> None:
         table.to_csv(request.output, index=False)
         print(f"{len(texts)} reviews labelled by {folder}: {request.output}")
         return
+    print("Green words push towards the label, red ones away from it.", file=sys.stderr)
     for one, row in zip(texts, probabilities, strict=True):
         _show(one, names[row.argmax()], row.max(), pushes(model, one, int(row.argmax())))
 
@@ -91,23 +98,29 @@ def _show(one: str, label: str, probability: float, pieces: list[tuple[str, floa
 
 
 def _read(request: Request) -> list[str]:
+    if request.file and request.texts:
+        raise UserError(f"Give reviews as arguments or with --file, not both; got {len(request.texts)} beside {request.file}.")
     if request.file:
-        try:
-            lines = Path(request.file).read_text(encoding="utf-8-sig").splitlines()
-        except FileNotFoundError:
-            raise UserError(f"--file {request.file}: there is no such file.") from None
-        except UnicodeDecodeError as error:
-            raise UserError(f"--file {request.file} is not UTF-8 (byte {error.start}). Convert it first: iconv.") from None
+        lines = _read_lines(Path(request.file).read_bytes, f"--file {request.file}")
     elif request.texts:
         lines = list(request.texts)
     else:
         if sys.stdin.isatty():
             print("A review a line, then Ctrl-D:", file=sys.stderr)
-        lines = sys.stdin.read().splitlines()
+        lines = _read_lines(sys.stdin.buffer.read, "Standard input")
     texts = [line.strip() for line in lines if line.strip()]
     if not texts:
         raise UserError("No text to judge. Give reviews as arguments, with --file, or on standard input.")
     return texts
+
+
+def _read_lines(read, name: str) -> list[str]:
+    try:
+        return read().decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name} is not UTF-8 (byte {error.start}). Convert it first: iconv -f latin1 -t utf-8") from None
+    except OSError as error:
+        raise UserError(f"{name} can't be read: {error.strerror}.") from None
 
 
 def main() -> None:

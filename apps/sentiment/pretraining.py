@@ -29,12 +29,13 @@ def pretrain(config: Config, sequences, embeddings: np.ndarray) -> dict[str, lis
     batches, steps = batches_by_length({"sequence": sequences}, np.zeros(sequences.nrows()), config.batch_size, config.seed)
     learning_rate = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
-        warmup_target=2e-3,
+        warmup_target=config.pretraining_learning_rate,
         warmup_steps=max(1, steps * config.pretraining_epochs // 10),
         decay_steps=steps * config.pretraining_epochs,
         alpha=0.1,
     )
-    model.compile(gradients.Adam(learning_rate, clip_threshold=config.clip_threshold), jit_compile=False)
+    optimizer = gradients.Adam(learning_rate, clipping=config.clipping, clip_threshold=config.clip_threshold)
+    model.compile(optimizer, jit_compile=False)
     print(f"Pretraining as a language model, {config.pretraining_epochs} epochs; its loss is in nats a word.")
     model.fit(
         batches.map(lambda features, _: features),
@@ -58,8 +59,7 @@ def build_language_model(config: Config, embeddings: np.ndarray) -> keras.Model:
     """Word ids `(batch, time)` in; the loss, of both directions where there are two, is added inside."""
     sequence = keras.Input((None,), dtype="int32", name="sequence")
     mask = sequence > 0
-    start = keras.initializers.Constant(embeddings)
-    embedding = layers.Embedding(*embeddings.shape, embeddings_initializer=start, name="pretrained_embedding")
+    embedding = layers.Embedding(*embeddings.shape, name="pretrained_embedding")
     x = layers.Dropout(config.word_dropout, noise_shape=(None, None, 1))(embedding(sequence))
     x = rnn.recurrent_stack(
         x,
@@ -76,6 +76,7 @@ def build_language_model(config: Config, embeddings: np.ndarray) -> keras.Model:
     losses = [loss(layers.Dense(width, name="next")(x[:, :-1, : config.units]), sequence[:, 1:])]
     if config.bidirectional:  # reads from the end: after step t it has not seen word t - 1
         losses.append(loss(layers.Dense(width, name="previous")(x[:, 1:, config.units :]), sequence[:, :-1]))
+    embedding.set_weights([embeddings])
     return keras.Model({"sequence": sequence}, losses, name="language_model")
 
 

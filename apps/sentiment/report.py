@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from apps.sentiment.data import Reviews
+from apps.sentiment.model import ANSWER
 from shared import classification, runs
 from shared.data import batches_in_order
 
@@ -26,7 +27,7 @@ def predict(network: keras.Model, ids: dict) -> dict[str, np.ndarray]:
     return {name: logits[back] for name, logits in network.predict(batches, verbose=0).items()}
 
 
-def write(folder: Path, summary: dict, test: Reviews, probabilities: dict[str, np.ndarray]) -> None:
+def write(folder: Path, summary: dict, test: Reviews, probabilities: dict[str, np.ndarray]) -> pd.DataFrame:
     """Plots (PNG), the most confident mistakes (mistakes.csv) and report.md.
 
     Args:
@@ -34,11 +35,14 @@ def write(folder: Path, summary: dict, test: Reviews, probabilities: dict[str, n
         summary: what goes into metrics.json.
         test: the test reviews.
         probabilities: `(n, classes)` of the network as "test", of the baseline as "baseline".
+
+    Returns:
+        The most confident mistakes.
     """
     title = f"{summary['app']} on {summary['dataset']} (test)"  # a sample's plot can't be taken for IMDB's
     candidates = {"network": probabilities["test"], "baseline": probabilities["baseline"]}
     plots, history = folder / "plots", pd.read_csv(folder / "history.csv")
-    curves = [["loss", "val_loss"], ["sentiment_accuracy", "val_sentiment_accuracy"], ["gradient_norm"]]
+    curves = [["loss", "val_loss"], [f"{ANSWER}_accuracy", f"val_{ANSWER}_accuracy"], ["gradient_norm"]]
     classification.plot_confusion(plots / "confusion_matrix.png", test.labels, probabilities["test"], test.class_names, title)
     classification.plot_roc(plots / "roc.png", test.labels, candidates, title)
     classification.plot_reliability(plots / "reliability.png", test.labels, candidates, title)
@@ -46,6 +50,7 @@ def write(folder: Path, summary: dict, test: Reviews, probabilities: dict[str, n
     mistakes = table_of_mistakes(test, probabilities["test"])
     mistakes.to_csv(folder / "mistakes.csv", index=False)
     _write_markdown(folder, summary, mistakes)
+    return mistakes
 
 
 def table_of_mistakes(test: Reviews, probabilities: np.ndarray) -> pd.DataFrame:
@@ -111,11 +116,10 @@ def announce(folder: Path, summary: dict) -> None:
     console.print("Next:  make sentiment-predict ARGS='\"Your own review.\"'    make tensorboard    make runs", highlight=False)
 
 
-def write_tensorboard(folder: Path, network: keras.Model, words: list[str]) -> None:
+def write_tensorboard(folder: Path, mistakes: pd.DataFrame, network: keras.Model, words: list[str]) -> None:
     """Plots, mistakes and the word embeddings (PROJECTOR tab) into the run's TensorBoard logs."""
-    logs = folder / "logs"
-    mistakes = pd.read_csv(folder / "mistakes.csv")
-    with tf.summary.create_file_writer(str(logs / "report")).as_default():
+    logs = folder / "logs" / "report"  # the projector looks beside event files alone
+    with tf.summary.create_file_writer(str(logs)).as_default():
         for plot in sorted((folder / "plots").glob("*.png")):
             tf.summary.image(plot.stem, tf.image.decode_png(plot.read_bytes(), channels=4)[None], step=0)
         rows = [f"|{r.label}|{r.predicted}|{r.probability}|{r.review.replace('|', '/')}|" for r in mistakes.itertuples()]

@@ -26,7 +26,9 @@ def train(config: Config) -> Path:
     started = time.monotonic()
     strategy = training.setup(config.seed, config.deterministic, config.precision, config.multi_gpu)
     reviews = data.load(config)
-    run = runs.Run.resume("sentiment", config) if config.resume else runs.Run.start("sentiment", config)
+    about = runs.environment(reviews.name, reviews.fingerprint)
+    if config.resume:
+        run = runs.Run.resume("sentiment", config, about)
     print(f"{reviews.name}: {len(reviews.train.texts)} reviews to train, {len(reviews.validation.texts)} to validate.")
     vectorizer, num_ids = text.build_vectorizer(reviews.train.texts, config)
     ids, validation_ids = (text.vectorize(vectorizer, part.texts) for part in (reviews.train, reviews.validation))
@@ -34,7 +36,9 @@ def train(config: Config) -> Path:
     # 2. Model
     log_ratios = naive_bayes_log_ratios(ids["bag"], reviews.train.labels, num_ids)
     embeddings = cooccurrence_embeddings(ids["sequence"], len(text.words(vectorizer)), config.embedding_dim, config.seed)
-    callbacks = training.make_callbacks(run.path, "val_sentiment_accuracy", config.patience, config.resume)
+    if not config.resume:  # not before the data has proved good
+        run = runs.Run.start("sentiment", config, about)
+    callbacks = training.make_callbacks(run.path, f"val_{ANSWER}_accuracy", config.patience, config.resume)
     resume = callbacks[-1]
     batches, steps = batches_by_length(ids, reviews.train.labels, config.batch_size, config.seed, resume.first_epoch)
     validation_batches, _ = batches_in_order(validation_ids, reviews.validation.labels, config.batch_size)
@@ -54,8 +58,12 @@ def train(config: Config) -> Path:
             metrics=dict.fromkeys(outputs, "accuracy"),
             jit_compile=False,  # batches differ in length: XLA would compile anew for each
         )
-    if config.pretraining_epochs and not resume.first_epoch:
+    pretrained = run.path / "pretrained.weights.h5"
+    if pretrained.exists():
+        network.load_weights(pretrained)
+    elif config.pretraining_epochs:
         start_from(network, pretrain(config, ids["sequence"], embeddings), config)
+        network.save_weights(pretrained)
     for layer, kernel in rnn.explain_kernels(network).items():
         print(f"{layer} runs as {kernel}")
 
@@ -63,9 +71,10 @@ def train(config: Config) -> Path:
     def for_each_output(features, labels):
         return features, dict.fromkeys(outputs, labels)
 
+    preparation_seconds = time.monotonic() - started
     network.fit(
         batches.map(for_each_output),
-        epochs=config.epochs,
+        epochs=resume.last_epoch(config.epochs),
         initial_epoch=resume.first_epoch,
         steps_per_epoch=steps,
         validation_data=validation_batches.map(for_each_output),
@@ -98,16 +107,15 @@ def train(config: Config) -> Path:
         "parameters": network.count_params(),
         "epochs": resume.epochs,
         "interrupted": network.interrupted,
-        "train_seconds": resume.seconds,
+        "train_seconds": preparation_seconds + resume.seconds,
         "validation_accuracy": float(np.mean(validation_answer.argmax(axis=1) == reviews.validation.labels)),
     }
     for who, of_test in probabilities.items():
         summary |= {f"{who}_{name}": value for name, value in measure(reviews.test.labels, of_test).items()}
     summary["beats_baseline"] = summary["test_accuracy"] > summary["baseline_accuracy"]
-    report.write(run.path, summary, reviews.test, probabilities)
-    report.write_tensorboard(run.path, network, text.words(vectorizer))
-    run.write_json("environment.json", runs.environment(reviews.name, reviews.fingerprint))
-    run.write_json("metrics.json", summary | {"total_seconds": time.monotonic() - started})
+    mistakes = report.write(run.path, summary, reviews.test, probabilities)
+    report.write_tensorboard(run.path, mistakes, network, text.words(vectorizer))
+    run.write_json("metrics.json", summary)
     training.remove_training_state(run.path)
     path = run.finish()
     report.announce(path, summary)
