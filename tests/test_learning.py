@@ -36,6 +36,16 @@ def test_recurrent_path_succeeds_on_the_sample_where_counting_words_fails():
     assert metrics["ngrams_alone_accuracy"] < 0.85
 
 
+@needs_imdb
+def test_default_preset_on_imdb():
+    """What the README promises of `make sentiment`; the baseline is to be a serious rival (about 90 %)."""
+    metrics = json.loads((train.train(DEFAULT) / "metrics.json").read_text())
+    assert metrics["dataset"] == "imdb_reviews"
+    assert metrics["baseline_accuracy"] > 0.895
+    assert metrics["test_accuracy"] > max(0.915, metrics["baseline_accuracy"])
+    assert metrics["recurrent_alone_accuracy"] > 0.885
+
+
 def seconds_of_steps(network, batches, steps):
     started = time.perf_counter()
     network.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
