@@ -3,7 +3,6 @@
 Those on real reviews are skipped where IMDB does not lie prepared (TFDS_DATA_DIR).
 """
 
-import itertools
 import json
 import os
 import time
@@ -122,43 +121,60 @@ def test_length_buckets_against_padding_everything_to_the_maximum(imdb):
     assert ratio > 1.5
 
 
+def pad_to_200(ragged):
+    """As the public example has its reviews: the last 200 words of the 20,000 most frequent."""
+    ids = keras.utils.pad_sequences([row[-200:] for row in ragged["sequence"].numpy()], 200)
+    return np.where(ids < 20_000, ids, 1)
+
+
+def seconds_to_865(network, train_some, accuracy_of, most: int) -> float | None:
+    """Train piece by piece until 86.5 % are right; seconds of training, or None if `most` pieces were not enough."""
+    seconds = 0.0
+    for piece in range(most):
+        started = time.perf_counter()
+        train_some(network, piece)
+        seconds += time.perf_counter() - started
+        if accuracy_of(network) >= 0.865:
+            return seconds
+    return None
+
+
 @needs_imdb
 def test_reaches_865_at_least_four_times_sooner_than_the_public_keras_example(imdb):
-    """https://keras.io/examples/nlp/bidirectional_lstm_imdb: two bidirectional LSTM layers of 64, 20,000 words, 200 steps."""
+    """https://keras.io/examples/nlp/bidirectional_lstm_imdb: two bidirectional LSTM layers of 64, 20,000 words, 200 steps.
+
+    Both start with reviews as ids, are trained piece by piece, and judged on the same 5,000 test reviews after each.
+    """
     config, splits, vectorizer, ids, ratios, embeddings, prepared = imdb
-    test_ids = text.vectorize(vectorizer, splits.test.texts)
+    chosen = np.random.default_rng(0).permutation(len(splits.test.texts))[:5000]
+    labels = splits.test.labels[chosen]
+    test_ids = text.vectorize(vectorizer, [splits.test.texts[row] for row in chosen])
+
     network, for_each_output = compiled(config, ratios, embeddings)
     batches, _ = batches_by_length(ids, splits.train.labels, config.batch_size, seed=0)
-    ours = 0.0
-    for piece in itertools.count():
-        some = batches.skip(piece * 20).map(for_each_output)
-        ours += seconds_of_steps(network, some, 20)
-        answers = report.predict(network, test_ids)[model.ANSWER].argmax(axis=1)
-        if np.mean(answers == splits.test.labels) >= 0.865:
-            break
-        assert piece < 50
-
-    def last_200(ragged):
-        rows = [row[-200:] for row in ragged["sequence"].numpy()]
-        return keras.utils.pad_sequences(np.array(rows, dtype=object), 200)
+    ours = seconds_to_865(
+        network,
+        lambda net, piece: seconds_of_steps(net, batches.skip(20 * piece).map(for_each_output), 20),
+        lambda net: np.mean(report.predict(net, test_ids)[model.ANSWER].argmax(axis=1) == labels),
+        most=30,
+    )
 
     inputs = keras.Input((None,), dtype="int32")
-    x = keras.layers.Embedding(20_000, 128)(inputs * keras.ops.cast(inputs < 20_000, "int32"))
+    x = keras.layers.Embedding(20_000, 128)(inputs)
     x = keras.layers.Bidirectional(keras.layers.LSTM(64, return_sequences=True))(x)
     x = keras.layers.Bidirectional(keras.layers.LSTM(64))(x)
     example = keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid")(x))
     example.compile("adam", "binary_crossentropy", metrics=["accuracy"])
-    x_train, x_test = last_200(ids), last_200(test_ids)
-    theirs, reached = 0.0, False
-    for _ in range(2):  # its own number of epochs; at the end of one it is judged
-        started = time.perf_counter()
-        example.fit(x_train, splits.train.labels, batch_size=32, verbose=0)
-        theirs += time.perf_counter() - started
-        accuracy = example.evaluate(x_test, splits.test.labels, verbose=0, batch_size=128)[1]
-        reached = reached or accuracy >= 0.865
-        if reached:
-            break
-    print(
-        f"to 86.5 %: {ours:.0f} s of training after {prepared:.0f} s of preparation; example {theirs:.0f} s, reached: {reached}"
+    x_train, y_train, x_test = pad_to_200(ids), splits.train.labels, pad_to_200(test_ids)
+    quarter = len(x_train) // 4
+
+    def train_a_quarter(net, piece):
+        rows = slice(piece % 4 * quarter, (piece % 4 + 1) * quarter)
+        net.fit(x_train[rows], y_train[rows], batch_size=32, verbose=0)
+
+    theirs = seconds_to_865(
+        example, train_a_quarter, lambda net: net.evaluate(x_test, labels, verbose=0, batch_size=128)[1], most=12
     )
-    assert theirs > 4 * ours
+    assert ours is not None
+    print(f"seconds of training to 86.5 %: {ours:.1f}, after {prepared:.0f} of preparation; public example: {theirs}")
+    assert theirs is None or theirs > 4 * ours
