@@ -48,10 +48,10 @@ format: $(INSTALLED) ## put style right
 	$(PY) -m ruff format .
 
 test: $(INSTALLED) ## the fast tests
-	$(PY) -m pytest -m 'not slow' $(ARGS)
+	$(PY) -m pytest -m 'not slow' --numprocesses 2 --dist loadscope $(ARGS)
 
-test-all: $(INSTALLED) ## the fast tests and those that train until a model reaches a number
-	$(PY) -m pytest $(ARGS)
+test-all: test ## the fast tests, then those that train until a model reaches a number (alone: they measure times)
+	$(PY) -m pytest -m slow -s $(ARGS)
 
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf .venv .pytest_cache .ruff_cache *.egg-info

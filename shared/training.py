@@ -80,7 +80,7 @@ def make_callbacks(folder: Path, monitor: str, patience: int, resume: bool = Fal
 class BestWeights(keras.callbacks.Callback):
     """Keep the weights of the epoch with the best `monitor` in `best.weights.h5`.
 
-    Unlike Keras's ModelCheckpoint it writes beside and renames: a full disk or a kill leaves the last best weights whole.
+    (Keras's ModelCheckpoint writes over the last best weights, which a full disk or a kill then takes along.)
     """
 
     def __init__(self, folder: Path, monitor: str):
@@ -93,9 +93,7 @@ class BestWeights(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         value = float(logs[self.monitor])
         if self.best is None or (value > self.best if self.mode == "max" else value < self.best):
-            beside = self.file.with_name("part.weights.h5")
-            self.model.save_weights(beside)
-            os.replace(beside, self.file)
+            save_weights(self.model, self.file)
             self.best = value
 
 
@@ -257,6 +255,13 @@ class StopOnInterrupt(keras.callbacks.Callback):
 def verbosity() -> int:
     """For `fit`: a progress bar in a terminal, a line an epoch in a file."""
     return 1 if sys.stdout.isatty() else 2
+
+
+def save_weights(model: keras.Model, file: Path) -> None:
+    """Write a `.weights.h5` file whole: first beside, then renamed into place."""
+    beside = file.with_name("part.weights.h5")
+    model.save_weights(beside)
+    os.replace(beside, file)
 
 
 def restore_best(model: keras.Model, folder: Path) -> None:

@@ -323,7 +323,8 @@ def test_one_flag_each_for_several_gpus_and_mixed_precision(tmp_path):
         (["--validation-share", "0"], "--validation-share lies between 0 and 1; got 0"),
         (["--clip-threshold", "0"], "--clip-threshold is above 0"),
         (["--cell", "elman"], "invalid choice"),
-        (["--resume"], "--resume found no unfinished run"),
+        (["--data", "gone.csv"], "--data gone.csv: there is no such file"),
+        (["--resume", "--limit", "100"], "--resume found no unfinished run"),
     ],
 )
 def test_wrong_flags_end_with_status_2_and_nothing_written(args, message, monkeypatch, capsys):
@@ -385,7 +386,7 @@ def add_callback(patch, callback):
     patch.setattr(training, "make_callbacks", lambda *args: [callback, *make(*args)])
 
 
-LONGER = replace(TINY, epochs=3, patience=3, pretraining_epochs=1, pooling=("max", "attention"), members=2)
+LONGER = replace(TINY, epochs=2, pretraining_epochs=1, pooling=("max", "attention"), members=2)
 
 
 def test_a_killed_run_that_is_resumed_ends_as_an_uninterrupted_one(monkeypatch):
@@ -396,11 +397,11 @@ def test_a_killed_run_that_is_resumed_ends_as_an_uninterrupted_one(monkeypatch):
         raise Killed
 
     with monkeypatch.context() as patch:
-        add_callback(patch, AtEpoch(2, kill))
+        add_callback(patch, AtEpoch(1, kill))
         with pytest.raises(Killed):
             train.train(LONGER)
     resumed = runs.read_json(train.train(replace(LONGER, resume=True)) / "metrics.json")
-    assert resumed["epochs"] == 3
+    assert resumed["epochs"] == 2
     for key, value in whole.items():
         if "seconds" not in key:
             assert resumed[key] == (pytest.approx(value, abs=1e-6) if isinstance(value, float) else value), key
@@ -418,7 +419,7 @@ def test_ctrl_c_still_evaluates_and_saves(monkeypatch, capsys):
 
 
 def test_an_app_copied_as_the_readme_says_with_data_of_its_own(tmp_path):
-    """The README's commands, made tiny: copy, rename, train on three classes, ask, a wrong path."""
+    """The README's commands, made tiny: copy, rename, train on three classes, ask."""
     readme = (REPOSITORY / "README.md").read_text()
     copy = next(line for line in readme.splitlines() if line.startswith("cp -r apps/sentiment apps/tickets"))
     shutil.copytree(REPOSITORY / "apps", tmp_path / "apps")
@@ -440,7 +441,3 @@ def test_an_app_copied_as_the_readme_says_with_data_of_its_own(tmp_path):
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.split()[0] in "abc"
     assert "Asking runs/tickets/" in answer.stderr
-    wrong = command("train", *tiny, "--data", "gone.csv")
-    assert wrong.returncode == 2
-    assert "Traceback" not in wrong.stderr
-    assert "--data gone.csv: there is no such file" in wrong.stderr

@@ -26,18 +26,15 @@ def train(config: Config) -> Path:
     started = time.monotonic()
     strategy = training.setup(config.seed, config.deterministic, config.precision, config.multi_gpu)
     reviews = data.load(config)
-    about = runs.environment(reviews.name, reviews.fingerprint)
-    if config.resume:
-        run = runs.Run.resume("sentiment", config, about)
     print(f"{reviews.name}: {len(reviews.train.texts)} reviews to train, {len(reviews.validation.texts)} to validate.")
     vectorizer, num_ids = text.build_vectorizer(reviews.train.texts, config)
+    about = runs.environment(reviews.name, reviews.fingerprint)
+    run = runs.Run.resume("sentiment", config, about) if config.resume else runs.Run.start("sentiment", config, about)
     ids, validation_ids = (text.vectorize(vectorizer, part.texts) for part in (reviews.train, reviews.validation))
 
     # 2. Model
     log_ratios = naive_bayes_log_ratios(ids["bag"], reviews.train.labels, num_ids)
     embeddings = cooccurrence_embeddings(ids["sequence"], len(text.words(vectorizer)), config.embedding_dim, config.seed)
-    if not config.resume:  # not before the data has proved good
-        run = runs.Run.start("sentiment", config, about)
     callbacks = training.make_callbacks(run.path, f"val_{ANSWER}_accuracy", config.patience, config.resume)
     resume = callbacks[-1]
     batches, steps = batches_by_length(ids, reviews.train.labels, config.batch_size, config.seed, resume.first_epoch)
@@ -63,7 +60,7 @@ def train(config: Config) -> Path:
         network.load_weights(pretrained)
     elif config.pretraining_epochs:
         start_from(network, pretrain(config, ids["sequence"], embeddings), config)
-        network.save_weights(pretrained)
+        training.save_weights(network, pretrained)
     for layer, kernel in rnn.explain_kernels(network).items():
         print(f"{layer} runs as {kernel}")
 
