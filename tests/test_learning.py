@@ -18,7 +18,7 @@ from apps.sentiment import data, model, report, text, train
 from apps.sentiment.config import DEFAULT
 from apps.sentiment.embeddings import cooccurrence_embeddings
 from shared import gradients, rnn
-from shared.data import batches_by_length
+from shared.data import batches_by_length, indices_by_length
 
 pytestmark = pytest.mark.slow
 IMDB = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser() / "imdb_reviews"
@@ -45,14 +45,24 @@ def test_default_preset_on_imdb():
     assert metrics["recurrent_alone_accuracy"] > 0.885
 
 
-def seconds_of_steps(network, batches, steps):
-    started = time.perf_counter()
-    network.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0)
-    return time.perf_counter() - started
+class StepTimes(keras.callbacks.Callback):
+    """Seconds from the end of one step to the end of the next: the work of all callbacks is in it. Stands last."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.ends = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.ends.append(time.perf_counter())
+
+
+def step_times(network, batches, steps, callbacks=()):
+    times = StepTimes()
+    network.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=[*callbacks, times])
+    return np.diff(times.ends)
 
 
 def test_measuring_gradients_costs_at_most_three_percent_of_a_step():
-    """The same net with Keras's Adam and with ours, measuring, clipping and monitored; step times alternate."""
+    """The same net with Keras's Adam and with ours, measuring, clipping and monitored; both take turns."""
 
     def make(optimizer):
         ids = keras.Input((200,), dtype="int32")
@@ -67,16 +77,10 @@ def test_measuring_gradients_costs_at_most_three_percent_of_a_step():
     rng = np.random.default_rng(0)
     rows = tf.data.Dataset.from_tensors((rng.integers(1, 20_000, (64, 200)), rng.integers(0, 2, 64))).repeat()
     monitor = gradients.GradientMonitor()
-
-    def seconds(network, callbacks):
-        started = time.perf_counter()
-        network.fit(rows, steps_per_epoch=20, shuffle=False, verbose=0, callbacks=callbacks)
-        return time.perf_counter() - started
-
-    seconds(plain, []), seconds(measured, [monitor])  # traced
-    ratios = [seconds(measured, [monitor]) / seconds(plain, []) for _ in range(9)]
+    turns = [(step_times(measured, rows, 21, [monitor]), step_times(plain, rows, 21)) for _ in range(10)]
+    ratios = [np.mean(ours) / np.mean(theirs) for ours, theirs in turns[1:]]  # the first turn traces
     print(f"measured / plain step time: {np.median(ratios):.3f} (median of 9, {min(ratios):.3f} to {max(ratios):.3f})")
-    assert np.median(ratios) < 1.05  # 1.03 is the aim; the rest is what timing on a shared machine needs
+    assert np.median(ratios) < 1.03
 
 
 @pytest.fixture(scope="module")
@@ -105,76 +109,83 @@ def test_length_buckets_against_padding_everything_to_the_maximum(imdb):
     config, splits, _, ids, ratios, embeddings, _ = imdb
     lengths = ids["sequence"].row_lengths().numpy()
     network, for_each_output = compiled(config, ratios, embeddings)
-    buckets, steps = batches_by_length(ids, splits.train.labels, config.batch_size, seed=0)
+    buckets, _ = batches_by_length(ids, splits.train.labels, config.batch_size, seed=0)
 
     def padded(features, labels):
         places = [[0, 0], [0, config.sequence_length - tf.shape(features["sequence"])[1]]]
         return features | {"sequence": tf.pad(features["sequence"], places)}, labels
 
     kinds = {"buckets": buckets.map(for_each_output), "maximum": buckets.map(padded).map(for_each_output)}
-    seconds = {kind: [] for kind in kinds}
-    for kind, batches in [*kinds.items()] * 3:  # the first round traces
-        seconds[kind].append(seconds_of_steps(network, batches, 60))
-    ratio = np.median(seconds["maximum"][1:]) / np.median(seconds["buckets"][1:])
+    turns = [{kind: step_times(network, batches, 41).sum() for kind, batches in kinds.items()} for _ in range(4)]
+    ratio = np.median([turn["maximum"] / turn["buckets"] for turn in turns[1:]])  # the first turn traces
     print(f"padded to {config.sequence_length}: {ratio:.2f} times the time of length buckets")
-    print(f"places a word: {config.sequence_length * len(lengths) / lengths.sum():.2f} padded, {steps} steps an epoch")
+    whole = np.array([len(words.split()) for words in text.standardize(splits.train.texts).numpy()])
+    for what, of_review, maximum in (("heads and tails", lengths, config.sequence_length), ("whole", whole, whole.max())):
+        in_buckets = indices_by_length(of_review, config.batch_size, np.random.default_rng(0))
+        places = sum(len(rows) * of_review[rows].max() for rows in in_buckets)
+        print(f"places a word, {what}: {places / of_review.sum():.2f} in buckets, {maximum / of_review.mean():.2f} padded")
     assert ratio > 1.5
 
 
-def pad_to_200(ragged):
-    """As the public example has its reviews: the last 200 words of the 20,000 most frequent."""
-    ids = keras.utils.pad_sequences([row[-200:] for row in ragged["sequence"].numpy()], 200)
-    return np.where(ids < 20_000, ids, 1)
-
-
-def seconds_to_865(network, train_some, accuracy_of, most: int) -> float | None:
-    """Train piece by piece until 86.5 % are right; seconds of training, or None if `most` pieces were not enough."""
-    seconds = 0.0
+def seconds_to_865(network, train_some, accuracy_of, most: int):
+    """Train piece by piece until 86.5 % are right, `most` pieces at most: seconds of training, and the best accuracy."""
+    seconds, best = 0.0, 0.0
     for piece in range(most):
         started = time.perf_counter()
         train_some(network, piece)
         seconds += time.perf_counter() - started
-        if accuracy_of(network) >= 0.865:
-            return seconds
-    return None
+        best = max(best, accuracy_of(network))
+        if best >= 0.865:
+            break
+    return seconds, best
 
 
-@needs_imdb
-def test_reaches_865_at_least_four_times_sooner_than_the_public_keras_example(imdb):
-    """https://keras.io/examples/nlp/bidirectional_lstm_imdb: two bidirectional LSTM layers of 64, 20,000 words, 200 steps.
-
-    Both start with reviews as ids, are trained piece by piece, and judged on the same 5,000 test reviews after each.
-    """
-    config, splits, vectorizer, ids, ratios, embeddings, prepared = imdb
-    chosen = np.random.default_rng(0).permutation(len(splits.test.texts))[:5000]
-    labels = splits.test.labels[chosen]
-    test_ids = text.vectorize(vectorizer, [splits.test.texts[row] for row in chosen])
-
-    network, for_each_output = compiled(config, ratios, embeddings)
-    batches, _ = batches_by_length(ids, splits.train.labels, config.batch_size, seed=0)
-    ours = seconds_to_865(
-        network,
-        lambda net, piece: seconds_of_steps(net, batches.skip(20 * piece).map(for_each_output), 20),
-        lambda net: np.mean(report.predict(net, test_ids)[model.ANSWER].argmax(axis=1) == labels),
-        most=30,
-    )
-
+def build_public_example():
+    """https://keras.io/examples/nlp/bidirectional_lstm_imdb: two bidirectional LSTM layers of 64, 20,000 words, 200 steps."""
     inputs = keras.Input((None,), dtype="int32")
     x = keras.layers.Embedding(20_000, 128)(inputs)
     x = keras.layers.Bidirectional(keras.layers.LSTM(64, return_sequences=True))(x)
     x = keras.layers.Bidirectional(keras.layers.LSTM(64))(x)
     example = keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid")(x))
     example.compile("adam", "binary_crossentropy", metrics=["accuracy"])
-    x_train, y_train, x_test = pad_to_200(ids), splits.train.labels, pad_to_200(test_ids)
-    quarter = len(x_train) // 4
+    return example
 
-    def train_a_quarter(net, piece):
-        rows = slice(piece % 4 * quarter, (piece % 4 + 1) * quarter)
-        net.fit(x_train[rows], y_train[rows], batch_size=32, verbose=0)
 
-    theirs = seconds_to_865(
-        example, train_a_quarter, lambda net: net.evaluate(x_test, labels, verbose=0, batch_size=128)[1], most=12
+@needs_imdb
+def test_reaches_865_at_least_four_times_sooner_than_the_public_keras_example(imdb):
+    """Both start with reviews as ids, are trained piece by piece, and judged on the same 5,000 test reviews after each.
+
+    The example gets an epoch and a half: it is at its best after the first or the second, then overfits.
+    """
+    config, splits, vectorizer, ids, ratios, embeddings, prepared = imdb
+    chosen = np.random.default_rng(0).permutation(len(splits.test.texts))[:5000]
+    test_texts, labels = [splits.test.texts[row] for row in chosen], splits.test.labels[chosen]
+
+    test_ids = text.vectorize(vectorizer, test_texts)
+    network, for_each_output = compiled(config, ratios, embeddings)
+    batches, _ = batches_by_length(ids, splits.train.labels, config.batch_size, seed=0)
+    ours, accuracy = seconds_to_865(
+        network,
+        lambda net, piece: step_times(net, batches.skip(20 * piece).map(for_each_output), 20),
+        lambda net: np.mean(report.predict(net, test_ids)[model.ANSWER].argmax(axis=1) == labels),
+        most=30,
     )
-    assert ours is not None
-    print(f"seconds of training to 86.5 %: {ours:.1f}, after {prepared:.0f} of preparation; public example: {theirs}")
-    assert theirs is None or theirs > 4 * ours
+
+    # The example's own input: no punctuation, the last 200 of the 20,000 most frequent words, padded on the left.
+    lookup = keras.layers.TextVectorization(20_000, ragged=True)
+    lookup.adapt(splits.train.texts)
+    x_train, x_test = (
+        keras.utils.pad_sequences([row[-200:] for row in lookup(tf.constant(texts)).numpy()], 200)
+        for texts in (splits.train.texts, test_texts)
+    )
+    rows = np.array_split(np.random.default_rng(0).permutation(len(x_train)), 4)
+    theirs, their_accuracy = seconds_to_865(
+        build_public_example(),
+        lambda net, n: net.fit(x_train[rows[n % 4]], splits.train.labels[rows[n % 4]], batch_size=32, verbose=0),
+        lambda net: net.evaluate(x_test, labels, verbose=0, batch_size=128)[1],
+        most=6,
+    )
+    print(f"network: {accuracy:.3f} after {ours:.1f} s of training, {prepared:.1f} s of preparation before it")
+    print(f"public example: {their_accuracy:.3f} at best in {theirs:.1f} s of training")
+    assert accuracy >= 0.865
+    assert theirs > 4 * ours
