@@ -2,13 +2,10 @@
 
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-import pandas as pd
 from sklearn import metrics
 
-matplotlib.use("Agg")  # files only, no window
-import matplotlib.pyplot as plt
+from shared.plots import plt, save_figure
 
 
 def measure(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
@@ -54,7 +51,7 @@ def plot_confusion(file: Path, labels: np.ndarray, probabilities: np.ndarray, cl
     metrics.ConfusionMatrixDisplay.from_predictions(
         labels, probabilities.argmax(axis=1), labels=range(len(class_names)), display_labels=class_names, ax=axes, cmap="Blues"
     )
-    _save(figure, file, title)
+    save_figure(figure, file, title)
 
 
 def plot_roc(file: Path, labels: np.ndarray, candidates: dict[str, np.ndarray], title: str) -> None:
@@ -65,7 +62,7 @@ def plot_roc(file: Path, labels: np.ndarray, candidates: dict[str, np.ndarray], 
         columns = [1] if classes == 2 else range(classes)
         is_class = np.eye(classes)[labels][:, columns]
         metrics.RocCurveDisplay.from_predictions(is_class.ravel(), probabilities[:, columns].ravel(), name=name, ax=axes)
-    _save(figure, file, title)
+    save_figure(figure, file, title)
 
 
 def plot_reliability(file: Path, labels: np.ndarray, candidates: dict[str, np.ndarray], title: str) -> None:
@@ -77,19 +74,4 @@ def plot_reliability(file: Path, labels: np.ndarray, candidates: dict[str, np.nd
         axes.plot(confidence, confidence + gap, "o-", label=name)
     axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
     axes.legend()
-    _save(figure, file, title)
-
-
-def plot_history(file: Path, history: pd.DataFrame, curves: list[list[str]], title: str) -> None:
-    """Columns of history.csv over the epochs, a panel for each list of them."""
-    figure, axes = plt.subplots(1, len(curves), figsize=(4.5 * len(curves), 4))
-    for axis, columns in zip(axes, curves, strict=True):
-        history.plot(x="epoch", y=columns, ax=axis, marker="o")
-    _save(figure, file, title)
-
-
-def _save(figure, file: Path, title: str) -> None:
-    figure.suptitle(title)
-    figure.tight_layout()
-    figure.savefig(file, dpi=100)
-    plt.close(figure)
+    save_figure(figure, file, title)

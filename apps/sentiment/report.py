@@ -14,6 +14,7 @@ from apps.sentiment.data import Reviews
 from apps.sentiment.model import ANSWER
 from shared import classification, runs
 from shared.data import batches_in_order
+from shared.plots import plot_history
 
 MISTAKES_SHOWN = 12
 WORDS_PROJECTED = 5_000
@@ -46,7 +47,7 @@ def write(folder: Path, summary: dict, test: Reviews, probabilities: dict[str, n
     classification.plot_confusion(plots / "confusion_matrix.png", test.labels, probabilities["test"], test.class_names, title)
     classification.plot_roc(plots / "roc.png", test.labels, candidates, title)
     classification.plot_reliability(plots / "reliability.png", test.labels, candidates, title)
-    classification.plot_history(plots / "training.png", history, curves, f"{summary['app']} on {summary['dataset']}")
+    plot_history(plots / "training.png", history, curves, f"{summary['app']} on {summary['dataset']}")
     mistakes = table_of_mistakes(test, probabilities["test"])
     mistakes.to_csv(folder / "mistakes.csv", index=False)
     _write_markdown(folder, summary, mistakes)
