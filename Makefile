@@ -6,7 +6,7 @@ APPS   := $(patsubst apps/%/train.py,%,$(wildcard apps/*/train.py))
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format test test-all runs tensorboard clean $(APPS) $(APPS:%=%-smoke) $(APPS:%=%-predict)
+.PHONY: help install lint format test test-all runs gradients tensorboard clean $(APPS) $(APPS:%=%-smoke) $(APPS:%=%-predict)
 
 help: ## this help
 	@echo "Usage: make TARGET [ARGS='--flag value ...']"
@@ -35,6 +35,9 @@ $(APPS:%=%-predict): $(INSTALLED)
 
 runs: $(INSTALLED) ## a table of all finished runs
 	@$(PY) -m shared.runs
+
+gradients: $(INSTALLED) ## see why gates and clipping help: the gradient through time, and what is recalled after a lag
+	@$(PY) -m shared.recall $(ARGS)
 
 tensorboard: $(INSTALLED) ## watch all runs in a browser
 	$(PY) -m tensorboard.main --logdir runs $(ARGS)

@@ -40,7 +40,12 @@ def test_flags_override_the_preset(args, expected):
 
 @pytest.mark.parametrize(
     ("args", "named"),
-    [(["--preset", "bset"], "bset"), (["--cell", "elman"], "elman"), (["--units", "many"], "many"), (["--unit", "3"], "--unit")],
+    [
+        (["--preset", "bset"], "bset"),
+        (["--cell", "elman"], "elman"),
+        (["--units", "many"], "many"),
+        (["--unit", "3"], "--unit"),
+    ],
 )
 def test_a_wrong_flag_ends_with_status_2_and_names_itself(args, named, capsys):
     with pytest.raises(SystemExit) as stop:

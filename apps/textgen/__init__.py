@@ -1,0 +1,1 @@
+"""Character-level text generation with truncated backpropagation through time; read config.py, data.py, model.py, train.py."""

@@ -1,0 +1,64 @@
+"""The cheap rival: counted character n-grams, all orders interpolated (Witten and Bell, 1991). It sees `order - 1` steps."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from apps.textgen.data import Text
+
+HIGHEST_ORDER = 10
+MOST_CHARACTERS = 10_000_000  # of the training text, from its end: counting takes some hundred bytes a character
+
+
+class Order(NamedTuple):
+    """The n-grams of one order: `keys` (sorted) is the number of the first n - 1 characters * num_ids + the last one."""
+
+    keys: np.ndarray
+    counts: np.ndarray
+    context_counts: np.ndarray
+    context_types: np.ndarray  # how many different characters were seen after it
+
+
+class Baseline(NamedTuple):
+    orders: list[Order]
+    num_ids: int
+
+
+def fit_baseline(train: Text, validation: Text, num_ids: int) -> Baseline:
+    """Count n-grams in `train`; how long they are is chosen on `validation`."""
+    context = np.zeros(min(len(train.characters), MOST_CHARACTERS), np.int64)
+    ids = np.asarray(train.characters[-len(context) :], np.int64)
+    orders, contexts = [], 1
+    for _ in range(HIGHEST_ORDER):
+        keys, numbers, counts = np.unique(context * num_ids + ids, return_inverse=True, return_counts=True)
+        of_context = keys // num_ids
+        orders.append(
+            Order(keys, counts, np.bincount(of_context, counts, contexts), np.bincount(of_context, minlength=contexts))
+        )
+        ids, context, contexts = ids[1:], numbers[:-1], len(keys)
+    best = int(np.argmin(nats_by_order(Baseline(orders, num_ids), validation)))
+    return Baseline(orders[: best + 1], num_ids)
+
+
+def nats_by_order(baseline: Baseline, text: Text) -> np.ndarray:
+    """Mean negative log likelihood, in nats a character, with n-grams of up to 1, 2, ... characters.
+
+    As the network, it is not asked for the first character of a document.
+    """
+    ids = np.asarray(text.characters, np.int64)
+    asked = np.ones(len(ids), bool)
+    asked[np.cumsum(text.document_lengths)[:-1]] = asked[:1] = False
+    probability = np.full(len(ids), 1 / baseline.num_ids)
+    context = np.zeros(len(ids), np.int64)  # -1: never seen
+    nats = []
+    for order in baseline.orders:
+        key = context * baseline.num_ids + ids
+        place = np.minimum(np.searchsorted(order.keys, key), len(order.keys) - 1)
+        seen = order.keys[place] == key  # an unseen context's key is below 0
+        known = np.flatnonzero((context >= 0) & (order.context_counts[context] > 0))
+        types, total = order.context_types[context[known]], order.context_counts[context[known]]
+        count = np.where(seen, order.counts[place], 0)[known]
+        probability[known] = (count + types * probability[known]) / (total + types)
+        nats.append(-np.log(probability[asked]).mean())
+        context = np.concatenate([[-1], np.where(seen, place, -1)[:-1]])
+    return np.array(nats)

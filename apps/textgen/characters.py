@@ -1,0 +1,37 @@
+"""From characters to ids and back. 0 is padding and 1 the unknown character; the others stand in the order of Unicode."""
+
+import keras
+import numpy as np
+
+from apps.textgen.data import Text, in_chunks, write_array
+
+PADDING, UNKNOWN = 0, 1
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+MOST_CHARACTERS = 10_000
+
+
+def learn_vocabulary(text: Text, min_count: int) -> list[str]:
+    """The characters of the training text that come up `min_count` times or more, at most the 10,000 most frequent ones."""
+    counts = np.zeros(0x110000, np.int64)
+    for chunk in in_chunks(text.characters):
+        counts += np.bincount(chunk, minlength=len(counts))
+    frequent = np.argsort(-counts, kind="stable")[:MOST_CHARACTERS]
+    return [chr(code) for code in np.sort(frequent[counts[frequent] >= min_count])]
+
+
+def encode(text: Text, vocabulary: list[str]) -> Text:
+    """The same text as ids."""
+    table = np.full(0x110000, UNKNOWN, np.uint16)
+    table[[ord(character) for character in vocabulary]] = np.arange(len(vocabulary)) + 2
+    return Text(write_array((table[chunk] for chunk in in_chunks(text.characters)), "uint16"), text.document_lengths)
+
+
+def decode(ids, vocabulary: list[str]) -> str:
+    """Ids `(n,)` as text."""
+    characters = ["", REPLACEMENT, *vocabulary]
+    return "".join(characters[number] for number in ids)
+
+
+def build_lookup(vocabulary: list[str]) -> keras.layers.Layer:
+    """`encode` as a layer, from strings `(batch,)` to ids `(batch, time)`; it carries the vocabulary into the saved model."""
+    return keras.layers.TextVectorization(standardize=None, split="character", vocabulary=vocabulary, name="characters")

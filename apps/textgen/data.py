@@ -1,0 +1,159 @@
+"""Text: your own file or folder, Tiny Shakespeare, or the source code of Python's standard library."""
+
+import codecs
+import sysconfig
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from apps.textgen.config import Config
+from shared.cli import UserError
+from shared.data import Splits, Unavailable, existing_path, fingerprint, load_tfds
+
+SHAKESPEARE_HOST = "raw.githubusercontent.com"
+SAMPLE_CHARACTERS = 1_000_000
+CHUNK = 1 << 22  # bytes or characters that are held in memory at a time
+
+
+class Text(NamedTuple):
+    """Characters `(n,)` as Unicode code points (later as ids), memory-mapped; all documents one behind the other."""
+
+    characters: np.ndarray
+    document_lengths: np.ndarray
+
+
+def load(config: Config) -> Splits:
+    """Load train, validation and test, each a `Text`: one piece of the whole each, in that order.
+
+    With `--split 90/10` test is validation.
+
+    Raises:
+        UserError: for a file that is not there, is empty or is no UTF-8 text.
+    """
+    if config.data:
+        name, documents = Path(config.data).name, _read_own(existing_path("--data", config.data))
+    else:
+        name, documents = _read_public(config)
+    text = _take(_store(documents), config.limit)
+    if len(text.characters) == 0:
+        raise UserError(f"{name} is empty; expected text.")
+    train, rest = _cut(text, int(0.9 * len(text.characters)))
+    validation, test = (rest, rest) if config.split == "90/10" else _cut(rest, (len(rest.characters) + 1) // 2)
+    content = (array.tobytes() for part in (train, rest) for array in (*in_chunks(part.characters), part.document_lengths))
+    return Splits(train, validation, test, name, fingerprint(content))
+
+
+def check_length(text: Splits, config: Config) -> None:
+    """Raise a UserError if the training text does not fill one batch."""
+    least, found = config.batch_size * config.sequence_length + 1, len(text.train.characters)
+    if found < least:
+        raise UserError(
+            f"{text.name} has {found} characters to train; one batch is --batch-size {config.batch_size} streams of "
+            f"--sequence-length {config.sequence_length}, so {least} are needed, {-(-least * 10 // 9)} with validation and "
+            "test. Give more text, or lower --batch-size."
+        )
+
+
+def in_chunks(array: np.ndarray) -> Iterator[np.ndarray]:
+    """An array that may be too large for memory, piece by piece."""
+    return (array[start : start + CHUNK] for start in range(0, len(array), CHUNK))
+
+
+def write_array(chunks: Iterable[np.ndarray], dtype: str) -> np.ndarray:
+    """Put chunks one behind the other into a file that goes away by itself, and map it into memory."""
+    count = 0
+    with tempfile.TemporaryFile() as file:
+        for chunk in chunks:
+            file.write(chunk.astype(dtype).tobytes())
+            count += len(chunk)
+        file.flush()
+        return np.memmap(file, dtype, mode="r", shape=(count,)) if count else np.zeros(0, dtype)
+
+
+def _read_public(config: Config) -> tuple[str, Iterator[Iterator[str]]]:
+    if config.dataset != "sample":
+        try:
+            parts = load_tfds("tiny_shakespeare", ["train", "validation", "test"], SHAKESPEARE_HOST)
+            whole = "".join(row["text"].decode() for part in parts for row in part.as_numpy_iterator())
+            return "tiny_shakespeare", iter([iter([whole])])
+        except Unavailable as reason:
+            if config.dataset == "shakespeare":
+                raise UserError(
+                    f"Tiny Shakespeare could not be had: {reason}. Set TFDS_DATA_DIR, or leave --dataset out."
+                ) from None
+            print(f"{'=' * 80}\nTiny Shakespeare could not be fetched: {reason}.\nGoing on with the SAMPLE, the source code of")
+            print(f"Python's standard library. Its numbers can't be compared with Shakespeare's.\n{'=' * 80}")
+    return "sample", _read_standard_library()
+
+
+def _read_standard_library() -> Iterator[Iterator[str]]:
+    """Python's own modules in alphabetical order, up to a million characters: real text that is on every machine."""
+    count = 0
+    for path in sorted(Path(sysconfig.get_path("stdlib")).glob("[a-z]*.py")):
+        content = path.read_text(encoding="utf-8")
+        count += len(content)
+        if count > SAMPLE_CHARACTERS:
+            return
+        yield iter([content])
+
+
+def _read_own(path: Path) -> Iterator[Iterator[str]]:
+    files = sorted(path.rglob("*.txt")) if path.is_dir() else [path]
+    if not files:
+        raise UserError(f"--data {path}: expected .txt files in this folder; found none.")
+    return (_read_file(file) for file in files)
+
+
+def _read_file(path: Path) -> Iterator[str]:
+    """The content, a chunk at a time, with line ends as \\n."""
+    decode = codecs.getincrementaldecoder("utf-8-sig")().decode
+    position, carry = 0, ""
+    with path.open("rb") as file:
+        while True:
+            content = file.read(CHUNK)
+            if b"\0" in content:
+                raise UserError(f"{path} is a binary file (byte {position + content.index(0)} is 0); expected UTF-8 text.")
+            try:
+                text = carry + decode(content, final=not content)
+            except UnicodeDecodeError as error:
+                raise UserError(
+                    f"{path} is not UTF-8 (byte {error.object[error.start]:#x} after {position} bytes or more). If it is "
+                    f"Latin-1, convert it: iconv -f latin1 -t utf-8 {path} > {path.stem}-utf8{path.suffix}"
+                ) from None
+            carry = text[-1:] if text.endswith("\r") and content else ""  # its \n may stand in the next chunk
+            yield text.removesuffix(carry).replace("\r\n", "\n").replace("\r", "\n")
+            if not content:
+                return
+            position += len(content)
+
+
+def _store(documents: Iterable[Iterable[str]]) -> Text:
+    lengths = []
+
+    def chunks() -> Iterator[np.ndarray]:
+        for document in documents:
+            lengths.append(0)
+            for piece in document:
+                lengths[-1] += len(piece)
+                yield np.frombuffer(piece.encode("utf-32-le", errors="surrogatepass"), "<u4")
+
+    characters = write_array(chunks(), "<u4")
+    return Text(characters, np.array(lengths, np.int64))
+
+
+def _take(text: Text, limit: int | None) -> Text:
+    return text if limit is None else _cut(text, limit)[0]
+
+
+def _cut(text: Text, position: int) -> tuple[Text, Text]:
+    """What stands before a position and what from there on; a document that it cuts through becomes two."""
+    ends = np.cumsum(text.document_lengths)
+    before = np.clip(position - (ends - text.document_lengths), 0, text.document_lengths)
+    after = text.document_lengths - before
+    return (
+        Text(text.characters[:position], before[before > 0]),
+        Text(text.characters[position:], after[after > 0]),
+    )

@@ -1,0 +1,145 @@
+"""Write text with a trained run: python -m apps.textgen.predict --prompt "ROMEO:" (or: make textgen-predict)."""
+
+import sys
+from dataclasses import dataclass
+from typing import Literal
+
+import tyro
+
+from shared import cli, runs
+from shared.cli import UserError, check_at_least
+
+
+@dataclass(frozen=True)
+class Request:
+    prompt: str = "\n"
+    """What the text goes on from."""
+    length: int = 500
+    """Most characters to write."""
+    temperature: float = 0.8
+    """Below 1: nearer to the likeliest character; 0: always that one; above 1: wilder."""
+    top_k: int | None = None
+    """Choose among so many of the likeliest characters."""
+    top_p: float = 1.0
+    """Choose among the likeliest characters that have this probability together (nucleus sampling)."""
+    samples: int = 1
+    """Texts to write side by side."""
+    seed: int = 0
+    """The same seed gives the same text."""
+    stop: str | None = None
+    """End the text where this comes up."""
+    on_unknown: Literal["error", "skip"] = "error"
+    """What to do with characters of the prompt that the network has never seen."""
+    show_probabilities: bool = False
+    """Colour each character by how sure the network was of it: green sure, yellow, red surprised."""
+    run: str | None = None
+    """Run folder to ask; None: the newest finished run."""
+
+    def __post_init__(self):
+        check_at_least(1, self, "length", "top_k", "samples")
+        check_at_least(0, self, "temperature", "seed")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"--top-p lies above 0 and is at most 1; got {self.top_p}.")
+        if not self.prompt:
+            raise UserError("--prompt is empty; give one character or more.")
+
+
+def predict(request: Request) -> None:
+    """Print the prompt and what follows, as it is made."""
+    folder = runs.find("textgen", request.run)
+    metrics = runs.read_json(folder / "metrics.json")
+    if metrics["app"] != "textgen":
+        raise UserError(f"--run {folder} is a run of {metrics['app']}, not of textgen.")
+    print(f"Asking {folder}, trained on {metrics['dataset']} (preset {metrics['preset']}).", file=sys.stderr)
+
+    import keras
+    import numpy as np
+
+    from apps.textgen.characters import decode
+    from apps.textgen.config import Config
+    from apps.textgen.generate import Sampler, Sampling
+
+    config = Config(**runs.read_json(folder / "config.json"))
+    model = keras.models.load_model(folder / "model.keras", compile=False)
+    vocabulary = model.get_layer("characters").get_vocabulary()[2:]
+    prompt = _known(request, vocabulary)
+    ids = np.array([vocabulary.index(character) + 2 for character in prompt], "int32")
+    sampling = Sampling(request.temperature, request.top_k, request.top_p)
+    sampler = Sampler(config, model.get_layer("network"), sampling)
+
+    texts = [_Text(request) for _ in range(request.samples)]
+    streamed = request.samples == 1  # several texts are shown one after the other
+    if streamed:
+        print(prompt, end="", flush=True)
+    for chunk, probabilities in sampler.generate(ids, request.samples, request.length, request.seed):
+        for text, row, certainty in zip(texts, chunk, probabilities, strict=True):
+            text.add(decode(row, vocabulary), certainty)
+        if streamed:
+            texts[0].show()
+        if all(text.stopped for text in texts):
+            break
+    for number, text in enumerate(texts, start=1):
+        if not streamed:
+            print(f"--- {number} ---\n{prompt}", end="")
+        text.show(whole=True)
+        print()
+
+
+class _Text:
+    """One text while it is made, and how much of it has been shown."""
+
+    def __init__(self, request: Request):
+        self.stop = request.stop
+        self.coloured = request.show_probabilities
+        self.text, self.certainties, self.shown, self.stopped = "", [], 0, False
+
+    def add(self, text: str, certainties) -> None:
+        if self.stopped:
+            return
+        self.text += text
+        self.certainties.extend(certainties)
+        if self.stop and self.stop in self.text:
+            self.text = self.text[: self.text.index(self.stop)]
+            self.stopped = True
+
+    def show(self, whole: bool = False) -> None:
+        """Print what is new, but for an end that may be the beginning of `stop`."""
+        held_back = len(self.stop) - 1 if self.stop and not self.stopped and not whole else 0
+        end = max(self.shown, len(self.text) - held_back)
+        if self.coloured:
+            _print_coloured(self.text[self.shown : end], self.certainties[self.shown : end])
+        else:
+            print(self.text[self.shown : end], end="", flush=True)
+        self.shown = end
+
+
+def _print_coloured(text: str, certainties: list[float]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    line = Text(end="")
+    for character, certainty in zip(text, certainties, strict=True):
+        line.append(character, style="green" if certainty > 0.5 else "yellow" if certainty > 0.1 else "bold red")
+    Console(soft_wrap=True).print(line, end="")
+
+
+def _known(request: Request, vocabulary: list[str]) -> str:
+    """The prompt, without what the network has never seen if that is to be skipped."""
+    unknown = sorted(set(request.prompt) - set(vocabulary))
+    if unknown and request.on_unknown == "error":
+        raise UserError(
+            f"--prompt has characters that the network has never seen: {' '.join(map(repr, unknown))}. "
+            "Leave them out by hand or with --on-unknown skip."
+        )
+    prompt = "".join(character for character in request.prompt if character in vocabulary)
+    if not prompt:
+        raise UserError("--prompt has no character that the network knows; give one or more.")
+    return prompt
+
+
+def main() -> None:
+    predict(tyro.cli(Request, description=__doc__))
+
+
+if __name__ == "__main__":
+    cli.run(main)

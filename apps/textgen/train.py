@@ -1,0 +1,111 @@
+"""Train on text, evaluate, report: python -m apps.textgen.train (or: make textgen)."""
+
+from pathlib import Path
+
+from apps.textgen.config import PRESETS, Config
+from shared import cli
+
+
+def train(config: Config) -> Path:
+    """Train, evaluate once on test, and write the run folder. Returns its path."""
+    # Imported here, so that --help and a wrong flag are answered at once.
+    import keras
+
+    from apps.textgen import baseline, characters, data, report
+    from apps.textgen.generate import nats_per_character
+    from apps.textgen.model import build_generator, build_model, build_servable
+    from shared import gradients, rnn, runs, training
+    from shared.bptt import TruncatedBPTT, contiguous_batches, contiguous_windows
+
+    # 1. Data
+    training.setup(config.seed, config.deterministic, config.precision)
+    text = data.load(config)
+    data.check_length(text, config)
+    vocabulary = characters.learn_vocabulary(text.train, config.min_count)
+    num_ids = len(vocabulary) + 2
+    train_ids, validation_ids, test_ids = (characters.encode(part, vocabulary) for part in text[:3])
+    print(
+        f"{text.name}: {len(train_ids.characters):,} characters to train, {len(validation_ids.characters):,} to validate, ",
+        end="",
+    )
+    print(f"{len(vocabulary)} different ones.")
+    about = runs.environment(text.name, text.fingerprint)
+    run = runs.Run.resume("textgen", config, about) if config.resume else runs.Run.start("textgen", config, about)
+    shape = config.batch_size, config.sequence_length
+    windows = contiguous_windows(train_ids.document_lengths, *shape)
+    validation_windows = contiguous_windows(validation_ids.document_lengths, *shape)
+
+    # 2. Model
+    steps = len(windows.starts)
+    network = build_model(config, num_ids)
+    learning_rate = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0,
+        warmup_target=config.learning_rate,
+        warmup_steps=max(1, steps * config.epochs // 20),
+        decay_steps=steps * config.epochs,
+    )
+    network.compile(
+        optimizer=gradients.AdamW(
+            learning_rate, config.weight_decay, clipping=config.clipping, clip_threshold=config.clip_threshold
+        ),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="mean_with_sample_weight"),
+        weighted_metrics=[keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="nats_per_character")],
+        jit_compile=False,
+    )
+    generator = build_generator(config, num_ids)
+    for layer, kernel in rnn.explain_kernels(network).items():
+        print(f"{layer} runs as {kernel}")
+
+    # 3. Training: the true next character at every step (teacher forcing), the state carried from batch to batch
+    callbacks = training.make_callbacks(run.path, "val_nats_per_character", config.patience, config.resume)
+    resume = callbacks[-1]
+    sample = report.SampleText(run.path / "logs" / "train", config, generator, vocabulary, validation_ids.characters[:20])
+    network.fit(
+        contiguous_batches(train_ids.characters, windows, config.sequence_length),
+        epochs=resume.last_epoch(config.epochs),
+        initial_epoch=resume.first_epoch,
+        validation_data=contiguous_batches(validation_ids.characters, validation_windows, config.sequence_length),
+        shuffle=False,  # the batches follow each other in the text
+        callbacks=[TruncatedBPTT(windows, validation_windows), sample, *callbacks],
+        verbose=training.verbosity(),
+    )
+    training.restore_best(network, run.path)
+    generator.set_weights(network.get_weights())
+    build_servable(config, characters.build_lookup(vocabulary), generator).save(run.path / "model.keras")
+
+    # 4. Test, touched here and nowhere before; baseline; report
+    rival = baseline.fit_baseline(train_ids, validation_ids, num_ids)
+    nats = {
+        "validation": nats_per_character(config, generator, validation_ids),
+        "test": nats_per_character(config, generator, test_ids),
+        "baseline": float(baseline.nats_by_order(rival, test_ids)[-1]),
+    }
+    summary = {
+        "app": "textgen",
+        "preset": config.preset,
+        "dataset": text.name,
+        "split": config.split,
+        "characters": len(vocabulary),
+        "seed": config.seed,
+        "parameters": network.count_params(),
+        "epochs": resume.epochs,
+        "interrupted": network.interrupted,
+        "train_seconds": resume.seconds,
+        "baseline_order": len(rival.orders),
+        **report.measures(nats),
+        "beats_baseline": nats["test"] < nats["baseline"],
+    }
+    report.write(run.path, summary, sample.make(length=1000))
+    run.write_json("metrics.json", summary)
+    training.remove_training_state(run.path)
+    path = run.finish()
+    report.announce(path, summary)
+    return path
+
+
+def main() -> None:
+    train(cli.parse(PRESETS, __doc__))
+
+
+if __name__ == "__main__":
+    cli.run(main)

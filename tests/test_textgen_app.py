@@ -1,0 +1,249 @@
+"""The text generation app by its commands, made tiny; sampling against NumPy."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from apps.textgen import predict, train
+from apps.textgen.config import DEFAULT, Config
+from apps.textgen.data import Text
+from apps.textgen.generate import Sampler, Sampling, choose, nats_per_character
+from apps.textgen.model import build_generator, build_model, zero_states
+from shared import bptt, runs
+from shared.cli import UserError
+
+TEXT = "".join(f"{n} green bottles hanging on the wall, and if one should fall: {n - 1}.\n" for n in range(60, 0, -1))
+TINY = replace(DEFAULT, preset="smoke", data="own.txt", units=16, embedding_dim=8, epochs=2, batch_size=4, sequence_length=20)
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """A finished run on the tiny text, made where no other test works."""
+    here = tmp_path_factory.mktemp("textgen")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(here)
+        Path("own.txt").write_text(TEXT)
+        return here / train.train(TINY)
+
+
+def test_run_folder_is_whole(run_folder):
+    names = {path.name for path in run_folder.iterdir()}
+    assert names == {
+        "config.json",
+        "environment.json",
+        "metrics.json",
+        "history.csv",
+        "model.keras",
+        "logs",
+        "plots",
+        "report.md",
+        "sample.txt",
+    }
+    metrics = json.loads((run_folder / "metrics.json").read_text())
+    assert metrics["dataset"] == "own.txt"
+    assert metrics["epochs"] == 2
+    assert metrics["beats_baseline"] == (metrics["test_nats_per_character"] < metrics["baseline_nats_per_character"])
+    nats = metrics["test_nats_per_character"]
+    assert metrics["test_bits_per_character"] == pytest.approx(nats / 0.6931472)
+    assert metrics["test_perplexity"] == pytest.approx(np.exp(nats))
+    assert nats < np.log(metrics["characters"])  # better than guessing
+    assert metrics["validation_nats_per_character"] == pytest.approx(history_of(run_folder)[-1], rel=0.1)
+
+
+def history_of(folder):
+    import pandas as pd
+
+    return pd.read_csv(folder / "history.csv")["val_nats_per_character"].tolist()
+
+
+def test_saved_model_gives_the_distribution_of_the_next_character(run_folder):
+    model = keras.models.load_model(run_folder / "model.keras", compile=False)
+    probabilities = np.asarray(model(np.array(["10 green bottles", "on"], dtype=object)))
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    lookup, network = model.get_layer("characters"), model.get_layer("network")
+    ids = np.asarray(lookup(np.array(["on"], dtype=object)), "int32")
+    logits = network({"ids": tf.constant(ids), "states": zero_states(TINY, 1)})["logits"][0, -1]
+    np.testing.assert_allclose(probabilities[1], keras.ops.softmax(logits), atol=1e-6)
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one(run_folder, monkeypatch):
+    Path("own.txt").write_text(TEXT)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(self, epoch, logs=None):
+        bptt.reset_states(self.model)
+        if epoch == 1 and not Path("killed").exists():
+            Path("killed").touch()
+            raise Killed
+
+    monkeypatch.setattr(bptt.TruncatedBPTT, "on_epoch_begin", kill)
+    with pytest.raises(Killed):
+        train.train(TINY)
+    resumed = train.train(replace(TINY, resume=True))
+    assert history_of(resumed) == history_of(run_folder)
+    one, other = (json.loads((folder / "metrics.json").read_text()) for folder in (resumed, run_folder))
+    assert one["test_nats_per_character"] == other["test_nats_per_character"]
+
+
+def test_too_short_a_text_leaves_no_run_folder():
+    Path("own.txt").write_text("short")
+    with pytest.raises(UserError, match="are needed"):
+        train.train(TINY)
+    assert not Path("runs").exists()
+
+
+def ask(run_folder, capsys, **request):
+    predict.predict(predict.Request(run=str(run_folder), **request))
+    return capsys.readouterr().out
+
+
+def test_predict_goes_on_from_the_prompt(run_folder, capsys):
+    answer = ask(run_folder, capsys, prompt="10 green", length=50)
+    assert answer.startswith("10 green")
+    assert len(answer) == len("10 green") + 50 + 1
+    assert answer == ask(run_folder, capsys, prompt="10 green", length=50)
+    assert answer != ask(run_folder, capsys, prompt="10 green", length=50, seed=1)
+
+
+def test_predict_several_samples_side_by_side(run_folder, capsys):
+    answer = ask(run_folder, capsys, prompt="on", length=40, samples=3, temperature=1.5)
+    texts = re.split(r"--- \d ---\n", answer)[1:]
+    assert len(texts) == len(set(texts)) == 3
+    assert all(text.startswith("on") for text in texts)
+
+
+def test_predict_ends_at_the_stop_string(run_folder, capsys):
+    free = ask(run_folder, capsys, prompt="10", length=200)
+    stop = free[60:64]
+    answer = ask(run_folder, capsys, prompt="10", length=200, stop=stop)
+    assert answer == "10" + free[2:].split(stop)[0] + "\n"
+
+
+def test_predict_shows_probabilities_without_changing_the_text(run_folder, capsys):
+    plain = ask(run_folder, capsys, prompt="10", length=64)
+    assert ask(run_folder, capsys, prompt="10", length=64, show_probabilities=True) == plain  # no terminal, no colour
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({"prompt": "10 ä ö"}, "never seen: 'ä' 'ö'.*--on-unknown skip"),
+        ({"prompt": "ä", "on_unknown": "skip"}, "no character that the network knows"),
+        ({"prompt": ""}, "--prompt is empty"),
+        ({"temperature": -1.0}, "--temperature is 0 or more; got -1.0"),
+        ({"top_p": 0.0}, "--top-p lies above 0"),
+        ({"length": 0}, "--length is 1 or more"),
+    ],
+)
+def test_wrong_requests_are_told(run_folder, request_, message):
+    with pytest.raises(UserError, match=message):
+        predict.predict(predict.Request(run=str(run_folder), **request_))
+
+
+def test_unknown_characters_can_be_skipped(run_folder, capsys):
+    assert ask(run_folder, capsys, prompt="1ä0 ö", on_unknown="skip", length=5).startswith("10 ")
+
+
+def test_a_run_of_another_app_is_refused(run_folder, tmp_path):
+    other = shutil.copytree(run_folder, tmp_path / "other")
+    metrics = json.loads((other / "metrics.json").read_text()) | {"app": "sentiment"}
+    (other / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(UserError, match="a run of sentiment, not of textgen"):
+        predict.predict(predict.Request(run=str(other)))
+
+
+@pytest.fixture
+def generator():
+    """A network of random weights, large enough that its text wanders."""
+    keras.utils.set_random_seed(0)
+    config = replace(DEFAULT, cell="lstm", units=8, num_layers=2, embedding_dim=6, dropout=0.5)
+    network = build_generator(config, 12)
+    network.set_weights([weight * 3 for weight in network.get_weights()])
+    return config, network
+
+
+def test_the_loop_writes_what_one_would_reading_on_step_by_step(generator):
+    config, network = generator
+    prompt = np.array([2, 5, 7], "int32")
+    chunks = list(Sampler(config, network, Sampling(temperature=0)).generate(prompt, samples=2, length=70, seed=0))
+    ids, probabilities = (np.concatenate(parts, axis=1) for parts in zip(*chunks, strict=True))
+    assert ids.shape == probabilities.shape == (2, 70)
+    whole = np.concatenate([prompt, ids[0]])
+    logits = network({"ids": tf.constant(whole[None]), "states": zero_states(config, 1)})["logits"].numpy()[0]
+    allowed = np.where(np.arange(12) > 1, logits, -np.inf)
+    np.testing.assert_array_equal(ids[0], allowed.argmax(axis=1)[2:-1])
+    softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(probabilities[0], softmax[np.arange(2, 72), ids[0]], rtol=1e-4)
+
+
+def frequencies(sampling, logits, draws=20_000):
+    ids = choose(keras.ops.convert_to_tensor(np.tile(logits, (draws, 1))), sampling, np.array([0, 0]))
+    return np.bincount(ids, minlength=len(logits)) / draws
+
+
+LOGITS = np.log(np.array([0.2, 0.1, 0.3, 0.2, 0.12, 0.06, 0.02], "float32"))  # the first two are never chosen
+
+
+@pytest.mark.parametrize(
+    ("sampling", "expected"),
+    [
+        (Sampling(), np.array([0, 0, 0.3, 0.2, 0.12, 0.06, 0.02])),
+        (Sampling(temperature=0.5), np.array([0, 0, 0.3, 0.2, 0.12, 0.06, 0.02]) ** 2),
+        (Sampling(temperature=0), np.array([0, 0, 1, 0, 0, 0, 0])),
+        (Sampling(top_k=2), np.array([0, 0, 0.3, 0.2, 0, 0, 0])),
+        (Sampling(top_p=0.8), np.array([0, 0, 0.3, 0.2, 0.12, 0, 0])),
+        (Sampling(top_p=0.01), np.array([0, 0, 1, 0, 0, 0, 0])),
+    ],
+)
+def test_characters_are_drawn_as_often_as_they_should(sampling, expected):
+    np.testing.assert_allclose(frequencies(sampling, LOGITS), expected / expected.sum(), atol=0.012)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_generator_is_the_trained_network_with_its_state_outside(cell, tied):
+    config = replace(TINY, cell=cell, num_layers=2, tied=tied, normalization="layer", residual=True)
+    network, outside = build_model(config, 9), build_generator(config, 9)
+    outside.set_weights(network.get_weights())
+    ids = np.random.default_rng(0).integers(0, 9, (4, 60))
+    states = zero_states(config, 4)
+    for start in (0, 20, 40):
+        piece = ids[:, start : start + 20]
+        after = outside({"ids": tf.constant(piece), "states": states})
+        np.testing.assert_allclose(network(piece), after["logits"], atol=1e-5)
+        states = after["states"]
+
+
+def test_tied_output_has_no_matrix_of_its_own():
+    free, tied = (build_model(replace(TINY, tied=tied, embedding_dim=16), 50).count_params() for tied in (False, True))
+    assert free - tied == (16 * 50 + 50) - (16 * 16 + 16)
+
+
+def test_nats_per_character_is_that_of_one_long_pass():
+    config = replace(TINY, cell="lstm")
+    network = build_generator(config, 9)
+    ids = np.random.default_rng(0).integers(2, 9, 1500)
+    logits = network({"ids": tf.constant(ids[None, :-1]), "states": zero_states(config, 1)})["logits"]
+    expected = keras.ops.mean(keras.ops.sparse_categorical_crossentropy(ids[None, 1:], logits, from_logits=True))
+    assert nats_per_character(config, network, Text(ids, np.array([1500]))) == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_wrong_knobs_are_told_before_any_work():
+    with pytest.raises(UserError, match="--units is 1 or more; got 0"):
+        Config(units=0)
+    with pytest.raises(UserError, match="relu is for --cell rnn"):
+        Config(activation="relu")
+
+
+def test_an_unfinished_config_is_no_run():
+    with pytest.raises(UserError, match="No finished run"):
+        runs.find("textgen")

@@ -1,0 +1,96 @@
+"""The gradient through time against powers of a matrix, NumPy's chain rule, and finite differences."""
+
+import keras
+import numpy as np
+import pytest
+
+from shared import through_time
+from shared.through_time import gradient_through_time, last_step_cross_entropy
+
+
+def test_norms_of_a_linear_recurrence_are_powers_of_its_matrix():
+    inputs = keras.Input((9, 3))
+    cell = keras.layers.SimpleRNN(4, activation="linear", name="recurrence")
+    model = keras.Model(inputs, cell(inputs))
+    x = np.random.default_rng(0).normal(size=(5, 9, 3)).astype("float32")
+    direction = np.random.default_rng(1).normal(size=4).astype("float32")
+    norms = gradient_through_time(model, x, None, lambda _, h: keras.ops.matmul(h, direction))["recurrence"]
+    matrix = model.get_weights()[1]
+    expected = [np.linalg.norm(np.linalg.matrix_power(matrix, 8 - step) @ direction) for step in range(9)]
+    np.testing.assert_allclose(norms, expected, rtol=1e-5)
+
+
+def test_norms_of_a_scaled_identity_fall_by_the_scale_each_step():
+    inputs = keras.Input((20, 1))
+    cell = keras.layers.SimpleRNN(3, activation="linear", recurrent_initializer=keras.initializers.Identity(0.5))
+    model = keras.Model(inputs, cell(inputs))
+    norms = gradient_through_time(model, np.ones((2, 20, 1), "float32"), None, lambda _, h: keras.ops.sum(h, axis=1))
+    np.testing.assert_allclose(next(iter(norms.values())), 3**0.5 * 0.5 ** np.arange(19, -1, -1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("cell", ["GRU", "LSTM"])
+def test_norms_of_gated_layers_agree_with_finite_differences(cell):
+    """Of two layers, the state of the lower one after step 2 is moved by hand: the rest is run from there."""
+    make = getattr(keras.layers, cell)
+    lower, upper = make(3, return_sequences=True, return_state=True, name="lower"), make(4, name="upper")
+    inputs = keras.Input((6, 2))
+    sequence, *_ = lower(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(5)(upper(sequence)))
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(1, 6, 2)).astype("float32"), np.array([3])
+    norms = gradient_through_time(model, x, y, last_step_cross_entropy)
+    assert list(norms) == ["lower", "upper"]
+
+    first, *states = lower(x[:, :3])
+
+    def loss(moved):
+        head = np.concatenate([first[:, :2], moved[0][:, None]], axis=1)  # what the upper layer sees of step 2 moves along
+        tail, *_ = lower(x[:, 3:], initial_state=moved)
+        logits = model.layers[-1](upper(np.concatenate([head, tail], axis=1)))
+        return float(last_step_cross_entropy(y, logits)[0])
+
+    states = [np.array(state) for state in states]
+    slopes = []
+    for number in range(len(states)):
+        for unit in range(3):
+            moved = [[one.copy() for one in states] for _ in range(2)]
+            moved[0][number][0, unit] += 1e-2
+            moved[1][number][0, unit] -= 1e-2
+            slopes.append((loss(moved[0]) - loss(moved[1])) / 2e-2)
+    assert norms["lower"][2] == pytest.approx(np.linalg.norm(slopes), rel=0.02)
+
+
+def test_the_model_is_left_as_it_was():
+    inputs = keras.Input((5, 2))
+    model = keras.Model(inputs, keras.layers.GRU(3)(inputs))
+    weights, x = model.get_weights(), np.ones((1, 5, 2), "float32")
+    before = model(x)
+    gradient_through_time(model, x, None, lambda _, h: keras.ops.sum(h, axis=1))
+    np.testing.assert_array_equal(model(x), before)
+    assert [w.shape for w in model.get_weights()] == [w.shape for w in weights]
+
+
+def test_a_model_without_recurrence_is_told():
+    inputs = keras.Input((5, 2))
+    with pytest.raises(ValueError, match="no recurrent layer"):
+        gradient_through_time(keras.Model(inputs, keras.layers.Dense(1)(inputs)), np.ones((1, 5, 2)), None, None)
+
+
+def test_callback_writes_a_picture_and_a_histogram(tmp_path):
+    import tensorflow as tf
+
+    inputs = keras.Input((5, 2))
+    model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.GRU(3, name="gru")(inputs)))
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x, y = np.ones((4, 5, 2), "float32"), np.zeros(4, int)
+    callback = through_time.GradientThroughTime(x, y, last_step_cross_entropy, tmp_path, every=2)
+    model.fit(x, y, epochs=3, verbose=0, callbacks=[callback])
+    written = [
+        (value.tag, event.step)
+        for file in sorted(tmp_path.glob("events*"))
+        for event in tf.compat.v1.train.summary_iterator(str(file))
+        for value in event.summary.value
+    ]
+    tags = ("gradient_through_time", "log10_gradient_through_time/gru")
+    assert sorted(written) == sorted((tag, step) for tag in tags for step in (0, 2))
+    assert not list(tmp_path.glob("*.png"))
