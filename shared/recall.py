@@ -27,9 +27,9 @@ LAGS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 @dataclass(frozen=True)
 class Config:
-    lag: int = 50
+    lag: int = 100
     """The longest lag, in steps; in training every lag up to it comes up."""
-    steps: int = 600
+    steps: int = 700
     """Training steps of each network."""
     units: int = 48
     """Width of the recurrent layer."""
@@ -129,7 +129,7 @@ def plot(file: Path, table, norms) -> None:
     from shared.plots import plt, save_figure
     from shared.through_time import plot_norms
 
-    figure, (before, after, recall) = plt.subplots(1, 3, figsize=(16, 5))
+    figure, (before, after, recall) = plt.subplots(1, 3, figsize=(18, 4.5))
     for axes, which, title in ((before, 0, "before training"), (after, 1, "after training, clipped")):
         plot_norms(axes, {name: both[which] for (name, clipping), both in norms.items() if clipping != "none"})
         axes.set(title=f"Gradient through time, {title}")
@@ -145,7 +145,7 @@ def plot(file: Path, table, norms) -> None:
         )
     recall.axhline(1 / SYMBOLS, color="grey", linewidth=0.5)
     recall.set(xscale="log", xlabel="lag", ylabel="share recalled", ylim=(0, 1.05), title="Recall")
-    recall.legend(fontsize="small")
+    recall.legend(loc="upper left", bbox_to_anchor=(1, 1))
     save_figure(figure, file, "")
 
 

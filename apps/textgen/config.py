@@ -48,7 +48,7 @@ class Config:
     """Steps in a window: how far the gradient flows back. The state flows on."""
     batch_size: int = 64
     """Streams of text that are read side by side."""
-    epochs: int = 12
+    epochs: int = 7
     """Most passes over the training text."""
     patience: int = 3
     """Stop after so many epochs without a better validation loss."""
@@ -93,9 +93,10 @@ PRESETS = {
         cell="lstm",
         units=512,
         num_layers=2,
+        embedding_dim=128,
         dropout=0.5,
-        sequence_length=128,
-        epochs=24,
+        batch_size=128,
+        epochs=22,
         learning_rate=2e-3,
     ),
 }
