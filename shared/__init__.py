@@ -1,10 +1,14 @@
 """The layer that all apps stand on. It imports no app.
 
 rnn             stacks and heads of SimpleRNN, GRU and LSTM; which kernel runs, and why not cuDNN
+bptt            truncated backpropagation through time: contiguous batches; TruncatedBPTT owns the recurrent state
 gradients       clipping inside the optimizer; GradientMonitor
+through_time    GradientThroughTime: how far back in time the loss is heard
+recall          make gradients: recall of a symbol after a lag, cell by cell
 data            where a dataset comes from; batches by length; fingerprints
 training        seeds, precision, devices, standard callbacks, resume, Ctrl-C
 classification  measures and plots of a classifier's probabilities
+plots           plots that every app has
 runs            the run folder; finding the newest; the table of all runs
 cli             a Config dataclass becomes the command line; errors that a user can mend
 """

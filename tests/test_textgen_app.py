@@ -94,6 +94,20 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(run_folder, monkeypatch):
     assert one["test_nats_per_character"] == other["test_nats_per_character"]
 
 
+def test_knobs_compose_and_the_run_shows_the_gradient_through_time():
+    Path("own.txt").write_text(TEXT)
+    stack = {"cell": "lstm", "num_layers": 2, "residual": True, "normalization": "layer", "tied": True}
+    folder = train.train(replace(TINY, epochs=1, precision="mixed_bfloat16", weight_decay=0.01, clipping="adaptive", **stack))
+    tags = {
+        value.tag
+        for file in (folder / "logs" / "train").glob("events*")
+        for event in tf.compat.v1.train.summary_iterator(str(file))
+        for value in event.summary.value
+    }
+    histograms = {f"log10_gradient_through_time/recurrent_lstm_{number}" for number in (1, 2)}
+    assert tags >= {"sample", "gradient_through_time", "batch_gradient_norm", *histograms}
+
+
 def test_too_short_a_text_leaves_no_run_folder():
     Path("own.txt").write_text("short")
     with pytest.raises(UserError, match="are needed"):

@@ -7,7 +7,7 @@ import numpy as np
 from apps.textgen.data import Text
 
 HIGHEST_ORDER = 10
-MOST_CHARACTERS = 10_000_000  # of the training text, from its end: counting takes some hundred bytes a character
+MOST_CHARACTERS = 5_000_000  # of the training text, from its end: counting takes some hundred bytes a character
 
 
 class Order(NamedTuple):

@@ -16,6 +16,7 @@ def train(config: Config) -> Path:
     from apps.textgen.model import build_generator, build_model, build_servable
     from shared import gradients, rnn, runs, training
     from shared.bptt import TruncatedBPTT, contiguous_batches, contiguous_windows
+    from shared.through_time import GradientThroughTime, last_step_cross_entropy
 
     # 1. Data
     training.setup(config.seed, config.deterministic, config.precision)
@@ -59,14 +60,23 @@ def train(config: Config) -> Path:
     # 3. Training: the true next character at every step (teacher forcing), the state carried from batch to batch
     callbacks = training.make_callbacks(run.path, "val_nats_per_character", config.patience, config.resume)
     resume = callbacks[-1]
-    sample = report.SampleText(run.path / "logs" / "train", config, generator, vocabulary, validation_ids.characters[:20])
+    batches = contiguous_batches(train_ids.characters, windows, config.sequence_length)
+    validation_batches = contiguous_batches(validation_ids.characters, validation_windows, config.sequence_length)
+    logs = run.path / "logs" / "train"
+    sample = report.SampleText(logs, config, generator, vocabulary, validation_ids.characters[:20])
+    inputs, targets, _ = next(iter(batches))
     network.fit(
-        contiguous_batches(train_ids.characters, windows, config.sequence_length),
+        batches,
         epochs=resume.last_epoch(config.epochs),
         initial_epoch=resume.first_epoch,
-        validation_data=contiguous_batches(validation_ids.characters, validation_windows, config.sequence_length),
+        validation_data=validation_batches,
         shuffle=False,  # the batches follow each other in the text
-        callbacks=[TruncatedBPTT(windows, validation_windows), sample, *callbacks],
+        callbacks=[
+            TruncatedBPTT(windows, validation_windows),
+            sample,
+            GradientThroughTime(inputs, targets, last_step_cross_entropy, logs),
+            *callbacks,
+        ],
         verbose=training.verbosity(),
     )
     training.restore_best(network, run.path)

@@ -1,0 +1,47 @@
+"""The recall task of make gradients: its sequences, its measure, and the command made tiny."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from shared import recall
+from shared.cli import UserError
+
+
+@pytest.mark.parametrize("lag", [1, 4, 9])
+def test_the_symbol_stands_where_it_should_and_nothing_else_speaks(lag):
+    inputs, targets = recall.make_batch(np.random.default_rng(0), 200, 10, lag)
+    symbols = inputs.argmax(axis=2)
+    np.testing.assert_array_equal(symbols[:, 9 - lag], targets)
+    assert (np.delete(symbols, 9 - lag, axis=1) >= recall.SYMBOLS).all()
+    np.testing.assert_array_equal(np.unique(targets), np.arange(recall.SYMBOLS))
+
+
+def test_in_training_every_lag_comes_up():
+    inputs, targets = recall.make_batch(np.random.default_rng(0), 2000, 10)
+    symbols = inputs.argmax(axis=2)
+    rows, places = np.nonzero(symbols < recall.SYMBOLS)
+    np.testing.assert_array_equal(rows, np.arange(2000))
+    np.testing.assert_array_equal(symbols[rows, places], targets)
+    assert set(9 - places) == set(range(1, 10))
+
+
+def test_decay_of_a_geometric_series_is_its_ratio():
+    assert recall.decay(3.0 * 0.8 ** np.arange(50)[::-1]) == pytest.approx(0.8)
+    assert recall.decay(1.1 ** np.arange(20)[::-1]) == pytest.approx(1.1)
+
+
+def test_the_command_saves_a_figure_and_a_table(capsys):
+    folder = recall.compare(recall.Config(lag=6, steps=3, units=4, batch_size=8))
+    table = pd.read_csv(folder / "table.csv")
+    assert list(table["network"].unique()) == list(recall.CONTENDERS)
+    assert len(table) == 8
+    assert [column for column in table if column.startswith("lag ")] == ["lag 1", "lag 2", "lag 5", "lag 6"]
+    assert table.filter(like="lag ").stack().between(0, 1).all()
+    assert (folder / "gradients.png").stat().st_size > 10_000
+    assert "Saved: runs/gradients/" in capsys.readouterr().out
+
+
+def test_wrong_knobs_are_told():
+    with pytest.raises(UserError, match="--lag is 2 or more; got 1"):
+        recall.Config(lag=1)
