@@ -25,11 +25,8 @@ def train(config: Config) -> Path:
     vocabulary = characters.learn_vocabulary(text.train, config.min_count)
     num_ids = len(vocabulary) + 2
     train_ids, validation_ids, test_ids = (characters.encode(part, vocabulary) for part in text[:3])
-    print(
-        f"{text.name}: {len(train_ids.characters):,} characters to train, {len(validation_ids.characters):,} to validate, ",
-        end="",
-    )
-    print(f"{len(vocabulary)} different ones.")
+    sizes = [f"{len(part.characters):,}" for part in (train_ids, validation_ids)]
+    print(f"{text.name}: {sizes[0]} characters to train, {sizes[1]} to validate, {len(vocabulary)} different ones.")
     about = runs.environment(text.name, text.fingerprint)
     run = runs.Run.resume("textgen", config, about) if config.resume else runs.Run.start("textgen", config, about)
     shape = config.batch_size, config.sequence_length
