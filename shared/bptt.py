@@ -93,7 +93,7 @@ class TruncatedBPTT(keras.callbacks.Callback):
         validation: those that it validates on, and those of `evaluate`.
 
     Raises:
-        ValueError: at the start of training or evaluation, if the model has no stateful recurrent layer.
+        ValueError: at the start of training or evaluation, if its windows are not given or the model has no stateful layer.
     """
 
     def __init__(self, train: Windows | None = None, validation: Windows | None = None):
@@ -102,8 +102,7 @@ class TruncatedBPTT(keras.callbacks.Callback):
         self.validation = validation
 
     def on_train_begin(self, logs=None):
-        if not stateful_layers(self.model):
-            raise ValueError(f"TruncatedBPTT needs recurrent layers with stateful=True; {self.model.name} has none.")
+        self._check("train", self.train)
 
     def on_epoch_begin(self, epoch, logs=None):
         reset_states(self.model)
@@ -112,6 +111,7 @@ class TruncatedBPTT(keras.callbacks.Callback):
         self._reset_rows(self.train.fresh[batch])
 
     def on_test_begin(self, logs=None):
+        self._check("validation", self.validation)
         self.put_away = read_states(self.model)
         reset_states(self.model)
 
@@ -120,6 +120,12 @@ class TruncatedBPTT(keras.callbacks.Callback):
 
     def on_test_end(self, logs=None):
         write_states(self.model, self.put_away)
+
+    def _check(self, name: str, windows: Windows | None) -> None:
+        if windows is None:
+            raise ValueError(f"TruncatedBPTT({name}=...) is needed: the windows that the batches were made from")
+        if not stateful_layers(self.model):
+            raise ValueError(f"TruncatedBPTT needs recurrent layers with stateful=True; {self.model.name} has none")
 
     def _reset_rows(self, fresh: np.ndarray) -> None:
         if fresh.any():

@@ -39,6 +39,12 @@ def check_share(config: object, *fields: str) -> None:
             raise UserError(f"{flag(field)} is a share, 0 or more and below 1; got {getattr(config, field)}.")
 
 
+def check_seed(config: object) -> None:
+    """Raise a UserError if the field `seed` is none that every random generator takes."""
+    if not 0 <= config.seed < 2**31:
+        raise UserError(f"--seed is 0 or more and below {2**31}; got {config.seed}.")
+
+
 def parse(presets: Mapping[str, ConfigType], description: str, args: list[str] | None = None) -> ConfigType:
     """Turn the command line into a Config.
 
@@ -72,6 +78,8 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:  # what reads the output, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise

@@ -11,8 +11,8 @@ import matplotlib.pyplot as plt
 
 def plot_history(file: Path, history: pd.DataFrame, curves: list[list[str]], title: str) -> None:
     """Columns of history.csv over the epochs, a panel for each list of them."""
-    figure, axes = plt.subplots(1, len(curves), figsize=(4.5 * len(curves), 4))
-    for axis, columns in zip(axes, curves, strict=True):
+    figure, axes = plt.subplots(1, len(curves), figsize=(4.5 * len(curves), 4), squeeze=False)
+    for axis, columns in zip(axes[0], curves, strict=True):
         history.plot(x="epoch", y=columns, ax=axis, marker="o")
     save_figure(figure, file, title)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import tyro
 
 from shared import cli
-from shared.cli import UserError, check_at_least
+from shared.cli import UserError, check_at_least, check_seed
 
 SYMBOLS = 8
 CONTENDERS = {  # name: cell and activation
@@ -27,6 +27,8 @@ LAGS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 @dataclass(frozen=True)
 class Config:
+    """Every knob of the comparison."""
+
     lag: int = 100
     """The longest lag, in steps; in training every lag up to it comes up."""
     steps: int = 700
@@ -45,7 +47,8 @@ class Config:
     def __post_init__(self):
         check_at_least(2, self, "lag")
         check_at_least(1, self, "steps", "units", "batch_size")
-        check_at_least(0, self, "seed", "learning_rate")
+        check_at_least(0, self, "learning_rate")
+        check_seed(self)
         if self.clip_threshold <= 0:
             raise UserError(f"--clip-threshold is above 0; got {self.clip_threshold}.")
 
@@ -118,10 +121,12 @@ def compare(config: Config) -> Path:
 
 
 def decay(norms) -> float:
-    """Factor by which the norm changes for each step further back: from the slope of its logarithm."""
+    """Factor by which the norm changes for each step further back: from the slope of its logarithm, where it has one."""
     import numpy as np
 
-    return float(np.exp(-np.polyfit(np.arange(len(norms)), np.log(norms + 1e-30), 1)[0]))
+    norms = np.asarray(norms, float)
+    steps = np.flatnonzero(np.isfinite(norms) & (norms > 1e-30))  # below, float32 runs out of digits
+    return float(np.exp(-np.polyfit(steps, np.log(norms[steps]), 1)[0])) if len(steps) > 1 else float("nan")
 
 
 def plot(file: Path, table, norms) -> None:

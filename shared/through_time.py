@@ -18,6 +18,8 @@ from shared.plots import plt, save_figure
 class GradientThroughTime(keras.callbacks.Callback):
     """Every few epochs, a picture and a histogram of the gradient through time for TensorBoard.
 
+    For models with one input, see `gradient_through_time`.
+
     Args:
         inputs: a batch, shaped as those that the model is trained on; all rows equally long.
         targets: what belongs to it.
@@ -79,7 +81,8 @@ def gradient_through_time(model: keras.Model, inputs, targets, loss: Callable) -
         probe = layers.RNN(cell, return_sequences=layer.return_sequences, return_state=layer.return_state)
         return probe(zeros[layer.name](sequence), initial_state=initial_state, **options)
 
-    probe = keras.models.clone_model(model, clone_function=lambda layer: layer, call_function=call)
+    uncompiled = keras.Model(model.input, model.output)  # else the optimizer and the loss would be cloned, too
+    probe = keras.models.clone_model(uncompiled, clone_function=lambda layer: layer, call_function=call)
     if not zeros:
         raise ValueError(f"model {model.name} has no recurrent layer outside of a Bidirectional")
     with tf.GradientTape() as tape:

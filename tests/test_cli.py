@@ -76,6 +76,14 @@ def test_a_users_mistake_shows_a_message_and_no_traceback(error, status, message
     assert message in capsys.readouterr().err
 
 
+def test_a_reader_that_has_seen_enough_is_no_error():
+    code = "from shared import cli; cli.run(lambda: [print('x' * 100) for _ in range(10000)])"
+    command = f'{sys.executable} -c "{code}" | head -1'
+    answer = subprocess.run(["bash", "-c", command], cwd=REPOSITORY, capture_output=True, text=True)
+    assert answer.stderr == ""
+    assert answer.stdout == "x" * 100 + "\n"
+
+
 def test_a_defect_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         cli.run(raising(ZeroDivisionError()))

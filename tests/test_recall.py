@@ -28,7 +28,9 @@ def test_in_training_every_lag_comes_up():
 
 def test_decay_of_a_geometric_series_is_its_ratio():
     assert recall.decay(3.0 * 0.8 ** np.arange(50)[::-1]) == pytest.approx(0.8)
-    assert recall.decay(1.1 ** np.arange(20)[::-1]) == pytest.approx(1.1)
+    assert recall.decay(1.1 ** -np.arange(20.0)) == pytest.approx(1.1)
+    assert recall.decay(0.5 ** np.arange(500.0)[::-1]) == pytest.approx(0.5)  # most of it is below what float32 holds
+    assert np.isnan(recall.decay([np.nan, np.inf, 1.0]))
 
 
 def test_the_command_saves_a_figure_and_a_table(capsys):

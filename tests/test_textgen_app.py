@@ -16,7 +16,7 @@ from apps.textgen.config import DEFAULT, Config
 from apps.textgen.data import Text
 from apps.textgen.generate import Sampler, Sampling, choose, nats_per_character
 from apps.textgen.model import build_generator, build_model, zero_states
-from shared import bptt, runs
+from shared import bptt
 from shared.cli import UserError
 
 TEXT = "".join(f"{n} green bottles hanging on the wall, and if one should fall: {n - 1}.\n" for n in range(60, 0, -1))
@@ -137,14 +137,37 @@ def test_predict_several_samples_side_by_side(run_folder, capsys):
 
 def test_predict_ends_at_the_stop_string(run_folder, capsys):
     free = ask(run_folder, capsys, prompt="10", length=200)
-    stop = free[60:64]
+    stop = free[32:36]  # the loop hands out 32 characters at a time: half of it comes in the first lot, half in the second
     answer = ask(run_folder, capsys, prompt="10", length=200, stop=stop)
     assert answer == "10" + free[2:].split(stop)[0] + "\n"
 
 
-def test_predict_shows_probabilities_without_changing_the_text(run_folder, capsys):
+def test_what_may_be_the_beginning_of_the_stop_string_is_held_back(capsys):
+    text = predict.Text(predict.Request(stop="END"))
+    for piece, shown in (("some E", "some"), ("N", " "), ("T E", "ENT"), ("ND of it", " ")):
+        text.add(piece, [1.0] * len(piece))
+        text.show()
+        assert capsys.readouterr().out == shown
+    assert text.stopped
+    text.show(whole=True)
+    assert capsys.readouterr().out == ""
+
+
+def test_predict_shows_probabilities_without_changing_the_text(run_folder, capsys, monkeypatch):
     plain = ask(run_folder, capsys, prompt="10", length=64)
     assert ask(run_folder, capsys, prompt="10", length=64, show_probabilities=True) == plain  # no terminal, no colour
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    coloured = ask(run_folder, capsys, prompt="10", length=64, show_probabilities=True)
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plain
+    assert "\x1b[" in coloured
+
+
+def test_colours_say_how_sure_the_network_was(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    text = predict.Text(predict.Request(show_probabilities=True))
+    text.add("a\tb", [0.9, 0.3, 0.01])
+    text.show()
+    assert capsys.readouterr().out == "\x1b[32ma\x1b[0m\x1b[33m\t\x1b[0m\x1b[1;31mb\x1b[0m"
 
 
 @pytest.mark.parametrize(
@@ -153,6 +176,7 @@ def test_predict_shows_probabilities_without_changing_the_text(run_folder, capsy
         ({"prompt": "10 ä ö"}, "never seen: 'ä' 'ö'.*--on-unknown skip"),
         ({"prompt": "ä", "on_unknown": "skip"}, "no character that the network knows"),
         ({"prompt": ""}, "--prompt is empty"),
+        ({"seed": 2**31}, "--seed is 0 or more and below"),
         ({"temperature": -1.0}, "--temperature is 0 or more; got -1.0"),
         ({"top_p": 0.0}, "--top-p lies above 0"),
         ({"length": 0}, "--length is 1 or more"),
@@ -242,13 +266,32 @@ def test_tied_output_has_no_matrix_of_its_own():
     assert free - tied == (16 * 50 + 50) - (16 * 16 + 16)
 
 
-def test_nats_per_character_is_that_of_one_long_pass():
+def nats_of(config, network, ids):
+    """Of one long pass, from a state of zeros: a number for each character but the first."""
+    logits = network({"ids": tf.constant(ids[None, :-1]), "states": zero_states(config, 1)})["logits"]
+    return keras.ops.sparse_categorical_crossentropy(ids[None, 1:], logits, from_logits=True).numpy()[0]
+
+
+@pytest.mark.parametrize("documents", [[1500], [700, 1, 1200]])
+def test_nats_per_character_is_that_of_one_long_pass_for_each_document(documents):
     config = replace(TINY, cell="lstm")
     network = build_generator(config, 9)
-    ids = np.random.default_rng(0).integers(2, 9, 1500)
-    logits = network({"ids": tf.constant(ids[None, :-1]), "states": zero_states(config, 1)})["logits"]
-    expected = keras.ops.mean(keras.ops.sparse_categorical_crossentropy(ids[None, 1:], logits, from_logits=True))
-    assert nats_per_character(config, network, Text(ids, np.array([1500]))) == pytest.approx(float(expected), abs=1e-5)
+    network.set_weights([weight * 3 for weight in network.get_weights()])  # a state that matters
+    ids = np.random.default_rng(0).integers(2, 9, sum(documents))
+    parts = np.split(ids, np.cumsum(documents)[:-1])
+    expected = np.concatenate([nats_of(config, network, part) for part in parts if len(part) > 1])
+    nats = nats_per_character(config, network, Text(ids, np.array(documents)))
+    assert nats == pytest.approx(expected.mean(), abs=1e-5)
+
+
+def test_nats_per_character_of_a_long_text_in_streams():
+    config = replace(TINY, cell="rnn", units=4)
+    network = build_generator(config, 9)
+    network.set_weights([weight * 3 for weight in network.get_weights()])
+    ids = np.random.default_rng(0).integers(2, 9, 20_481)  # 80 windows of 256, 40 for each of two streams
+    halves = np.concatenate([nats_of(config, network, part) for part in (ids[:10_241], ids[10_240:])])
+    nats = nats_per_character(config, network, Text(ids, np.array([20_481])))
+    assert nats == pytest.approx(halves.mean(), abs=1e-5)
 
 
 def test_wrong_knobs_are_told_before_any_work():
@@ -258,6 +301,20 @@ def test_wrong_knobs_are_told_before_any_work():
         Config(activation="relu")
 
 
-def test_an_unfinished_config_is_no_run():
-    with pytest.raises(UserError, match="No finished run"):
-        runs.find("textgen")
+def test_the_commands_of_the_readme(run_folder, monkeypatch, capsys):
+    Path("my.txt").write_text(TEXT.replace("\n", " "))  # no line ends: predict begins with another character
+    knobs = "--units 8 --embedding-dim 4 --batch-size 4 --sequence-length 20 --epochs 1"
+    monkeypatch.setattr("sys.argv", ["train", "--data", "my.txt", *knobs.split()])
+    train.main()
+    said = capsys.readouterr().out
+    assert re.search(r"Only \d+ updates in all", said)
+    monkeypatch.setattr("sys.argv", ["predict", "--length", "5", "--temperature", "0"])
+    predict.main()
+    assert len(capsys.readouterr().out) == 1 + 5 + 1
+
+
+def test_a_min_count_that_leaves_no_character_is_told():
+    Path("own.txt").write_text(TEXT)
+    with pytest.raises(UserError, match="lower --min-count"):
+        train.train(replace(TINY, min_count=1_000_000))
+    assert not Path("runs").exists()

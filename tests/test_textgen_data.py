@@ -82,9 +82,13 @@ def test_what_is_not_there_is_named():
 
 def test_the_smallest_text_that_works_is_told():
     knobs = {"batch_size": 4, "sequence_length": 10}
-    with pytest.raises(UserError, match="so 41 are needed, 46 with validation and test"):
-        data.check_length(load("own.txt", b"a" * 44, **knobs), replace(DEFAULT, **knobs))
+    with pytest.raises(UserError, match=r"so 40 are needed.* has 46 characters"):
+        data.check_length(load("own.txt", b"a" * 45, **knobs), replace(DEFAULT, **knobs))
     data.check_length(load("own.txt", b"a" * 46, **knobs), replace(DEFAULT, **knobs))
+    tiny = {"batch_size": 1, "sequence_length": 2}  # training has enough, but test would have nothing to predict
+    with pytest.raises(UserError, match="has 31 characters"):
+        data.check_length(load("own.txt", b"a" * 30, **tiny), replace(DEFAULT, **tiny))
+    data.check_length(load("own.txt", b"a" * 31, **tiny), replace(DEFAULT, **tiny))
 
 
 def test_rare_characters_are_the_unknown_one_and_ids_follow_unicode():
@@ -137,5 +141,8 @@ def test_ngrams_are_interpolated_as_defined():
     nats = baseline.nats_by_order(fitted, parts[1])
     for order in (1, 2, 3, 5):
         assert nats[order - 1] == pytest.approx(nats_by_hand(train, text, order, 7))
+    two = data.Text(np.concatenate([parts[1].characters] * 2), np.array([60, 60]))  # the first of each is not asked for
+    once_more = nats_by_hand(train, text + text, 1, 7) * 119 - nats_by_hand(train, text[0] * 2, 1, 7)
+    assert baseline.nats_by_order(fitted, two)[0] == pytest.approx(once_more / 118)
     chosen = baseline.fit_baseline(*parts, num_ids=7)
     assert len(chosen.orders) == np.argmin(nats) + 1

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from shared.cli import UserError, check_at_least, check_share
+from shared.cli import UserError, check_at_least, check_seed, check_share
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Config:
     batch_size: int = 64
     """Reviews in a step."""
     learning_rate: float = 2e-3
-    """Peak of the schedule: linear warm-up over a tenth of the steps, then cosine down to a tenth of the peak."""
+    """Peak of the schedule: linear warm-up over a tenth of the steps, then cosine towards a tenth of the peak."""
     clipping: Literal["none", "global_norm", "norm", "value", "adaptive"] = "global_norm"
     """How gradients are clipped; see shared/gradients.py."""
     clip_threshold: float = 1.0
@@ -98,7 +98,8 @@ class Config:
         check_at_least(1, self, "limit", "vocabulary_size", "ngram_order", "ngram_vocabulary_size", "min_reviews")
         check_at_least(4, self, "sequence_length")
         check_at_least(1, self, "embedding_dim", "units", "num_layers", "members", "epochs", "patience", "batch_size")
-        check_at_least(0, self, "pretraining_epochs", "pretraining_learning_rate", "learning_rate", "seed")
+        check_at_least(0, self, "pretraining_epochs", "pretraining_learning_rate", "learning_rate")
+        check_seed(self)
         check_share(self, "dropout", "head_dropout", "word_dropout")
         if not 0 < self.validation_share < 1:
             raise UserError(f"--validation-share lies between 0 and 1; got {self.validation_share}.")

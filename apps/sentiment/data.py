@@ -34,7 +34,7 @@ def load(config: Config) -> Splits:
         UserError: for a file that is not there or does not hold labelled reviews.
     """
     if config.data:
-        name, train, test = Path(config.data).name, *_load_own(config)
+        name, train, test = Path(config.data).resolve().name, *_load_own(config)
     else:
         name, train, test = _load_public(config)
     train, test = (_take(part, config.limit, config.seed) for part in (train, test))
@@ -81,7 +81,7 @@ def _load_own(config: Config) -> tuple[Reviews, Reviews]:
 
 def _read_tree(folder: Path) -> pd.DataFrame:
     """A folder for each class with a text file for each review, as in aclImdb/train; `unsup` there has no labels."""
-    files = [file for file in sorted(folder.glob("*/*.txt")) if file.parent.name != "unsup"]
+    files = [file for file in sorted(folder.glob("*/*.txt")) if file.is_file() and file.parent.name != "unsup"]
     if not files:
         raise UserError(f"--data {folder}: expected a folder for each class with .txt files in it; found none.")
     return pd.DataFrame({"text": [_read_text(file) for file in files], "label": [file.parent.name for file in files]})

@@ -1,5 +1,6 @@
 """The cheap rival: counted character n-grams, all orders interpolated (Witten and Bell, 1991). It sees `order - 1` steps."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +9,8 @@ from apps.textgen.data import Text
 
 HIGHEST_ORDER = 10
 MOST_CHARACTERS = 5_000_000  # of the training text, from its end: counting takes some hundred bytes a character
+
+CHUNK = 1_000_000
 
 
 class Order(NamedTuple):
@@ -43,14 +46,24 @@ def fit_baseline(train: Text, validation: Text, num_ids: int) -> Baseline:
 def nats_by_order(baseline: Baseline, text: Text) -> np.ndarray:
     """Mean negative log likelihood, in nats a character, with n-grams of up to 1, 2, ... characters.
 
-    As the network, it is not asked for the first character of a document.
+    As the network, it is not asked for the first character of a document. A million characters are looked up at a time; each
+    million starts without a history.
     """
-    ids = np.asarray(text.characters, np.int64)
-    asked = np.ones(len(ids), bool)
-    asked[np.cumsum(text.document_lengths)[:-1]] = asked[:1] = False
+    firsts = np.cumsum(text.document_lengths) - text.document_lengths
+    total, count = np.zeros(len(baseline.orders)), 0
+    for start in range(0, len(text.characters), CHUNK):
+        ids = np.asarray(text.characters[start : start + CHUNK], np.int64)
+        asked = np.ones(len(ids), bool)
+        asked[firsts[(firsts >= start) & (firsts < start + CHUNK)] - start] = False
+        total += [nats[asked].sum() for nats in _nats(baseline, ids)]
+        count += asked.sum()
+    return total / count
+
+
+def _nats(baseline: Baseline, ids: np.ndarray) -> Iterator[np.ndarray]:
+    """Of each character, for one order after the other."""
     probability = np.full(len(ids), 1 / baseline.num_ids)
-    context = np.zeros(len(ids), np.int64)  # -1: never seen
-    nats = []
+    context = np.zeros(len(ids), np.int64)  # number of the history in the order before; -1: never seen
     for order in baseline.orders:
         key = context * baseline.num_ids + ids
         place = np.minimum(np.searchsorted(order.keys, key), len(order.keys) - 1)
@@ -59,6 +72,5 @@ def nats_by_order(baseline: Baseline, text: Text) -> np.ndarray:
         types, total = order.context_types[context[known]], order.context_counts[context[known]]
         count = np.where(seen, order.counts[place], 0)[known]
         probability[known] = (count + types * probability[known]) / (total + types)
-        nats.append(-np.log(probability[asked]).mean())
+        yield -np.log(probability)
         context = np.concatenate([[-1], np.where(seen, place, -1)[:-1]])
-    return np.array(nats)

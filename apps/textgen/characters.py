@@ -4,8 +4,9 @@ import keras
 import numpy as np
 
 from apps.textgen.data import Text, in_chunks, write_array
+from shared.cli import UserError
 
-PADDING, UNKNOWN = 0, 1
+UNKNOWN = 1
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 MOST_CHARACTERS = 10_000
 
@@ -16,7 +17,10 @@ def learn_vocabulary(text: Text, min_count: int) -> list[str]:
     for chunk in in_chunks(text.characters):
         counts += np.bincount(chunk, minlength=len(counts))
     frequent = np.argsort(-counts, kind="stable")[:MOST_CHARACTERS]
-    return [chr(code) for code in np.sort(frequent[counts[frequent] >= min_count])]
+    known = np.sort(frequent[counts[frequent] >= min_count])
+    if not known.size:
+        raise UserError(f"No character comes up {min_count} times in the training text; lower --min-count.")
+    return [chr(code) for code in known]
 
 
 def encode(text: Text, vocabulary: list[str]) -> Text:

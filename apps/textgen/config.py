@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from shared.cli import UserError, check_at_least, check_share
+from shared.cli import UserError, check_at_least, check_seed, check_share
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Config:
     patience: int = 3
     """Stop after so many epochs without a better validation loss."""
     learning_rate: float = 4e-3
-    """Peak of the schedule: linear warm-up over a twentieth of the steps, then cosine down to zero."""
+    """Peak of the schedule: linear warm-up over a twentieth of the steps, then cosine towards zero."""
     weight_decay: float = 0.0
     """Share of each weight taken away a step, times the learning rate (AdamW)."""
     clipping: Literal["none", "global_norm", "norm", "value", "adaptive"] = "global_norm"
@@ -75,7 +75,8 @@ class Config:
         """What can be known to be wrong before any work is done."""
         check_at_least(1, self, "limit", "min_count", "units", "num_layers", "embedding_dim", "sequence_length")
         check_at_least(1, self, "batch_size", "epochs", "patience")
-        check_at_least(0, self, "learning_rate", "weight_decay", "sample_length", "seed")
+        check_at_least(0, self, "learning_rate", "weight_decay", "sample_length")
+        check_seed(self)
         check_share(self, "dropout")
         if self.clip_threshold <= 0:
             raise UserError(f"--clip-threshold is above 0; got {self.clip_threshold}.")

@@ -34,7 +34,7 @@ def load(config: Config) -> Splits:
         UserError: for a file that is not there, is empty or is no UTF-8 text.
     """
     if config.data:
-        name, documents = Path(config.data).name, _read_own(existing_path("--data", config.data))
+        name, documents = Path(config.data).resolve().name, _read_own(existing_path("--data", config.data))
     else:
         name, documents = _read_public(config)
     text = _take(_store(documents), config.limit)
@@ -47,14 +47,19 @@ def load(config: Config) -> Splits:
 
 
 def check_length(text: Splits, config: Config) -> None:
-    """Raise a UserError if the training text does not fill one batch."""
-    least, found = config.batch_size * config.sequence_length + 1, len(text.train.characters)
-    if found < least:
+    """Raise a UserError if the training text does not fill one batch, or if another part has nothing to predict."""
+    least, found = config.batch_size * config.sequence_length, _targets(text.train)
+    if found < least or not _targets(text.validation) or not _targets(text.test):
         raise UserError(
-            f"{text.name} has {found} characters to train; one batch is --batch-size {config.batch_size} streams of "
-            f"--sequence-length {config.sequence_length}, so {least} are needed, {-(-least * 10 // 9)} with validation and "
-            "test. Give more text, or lower --batch-size."
+            f"{text.name} has {found} characters to predict in training; one batch is --batch-size {config.batch_size} streams "
+            f"of --sequence-length {config.sequence_length}, so {least} are needed. The shortest text that works has "
+            f"{max(-(-(least + 1) * 10 // 9), 31)} characters. Give more, or lower --batch-size or --sequence-length."
         )
+
+
+def _targets(text: Text) -> int:
+    """Characters to predict: all but each document's first."""
+    return int(np.maximum(text.document_lengths - 1, 0).sum())
 
 
 def in_chunks(array: np.ndarray) -> Iterator[np.ndarray]:
@@ -101,7 +106,7 @@ def _read_standard_library() -> Iterator[Iterator[str]]:
 
 
 def _read_own(path: Path) -> Iterator[Iterator[str]]:
-    files = sorted(path.rglob("*.txt")) if path.is_dir() else [path]
+    files = [file for file in sorted(path.rglob("*.txt")) if file.is_file()] if path.is_dir() else [path]
     if not files:
         raise UserError(f"--data {path}: expected .txt files in this folder; found none.")
     return (_read_file(file) for file in files)
@@ -138,7 +143,7 @@ def _store(documents: Iterable[Iterable[str]]) -> Text:
             lengths.append(0)
             for piece in document:
                 lengths[-1] += len(piece)
-                yield np.frombuffer(piece.encode("utf-32-le", errors="surrogatepass"), "<u4")
+                yield np.frombuffer(piece.encode("utf-32-le"), "<u4")
 
     characters = write_array(chunks(), "<u4")
     return Text(characters, np.array(lengths, np.int64))

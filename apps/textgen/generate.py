@@ -62,7 +62,7 @@ class Sampler:
         logits = ops.repeat(primed["logits"][:, -1], samples, axis=0)
         states = keras.tree.map_structure(lambda state: ops.repeat(state, samples, axis=0), primed["states"])
         for first in range(0, length, CHUNK):
-            ids, probabilities, logits, states = self.loop(logits, states, tf.constant([seed, first]))
+            ids, probabilities, logits, states = self.loop(logits, states, tf.constant([seed, first], tf.int32))
             left = length - first
             yield ids.numpy()[:, :left], probabilities.numpy()[:, :left]
 

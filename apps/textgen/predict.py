@@ -7,13 +7,13 @@ from typing import Literal
 import tyro
 
 from shared import cli, runs
-from shared.cli import UserError, check_at_least
+from shared.cli import UserError, check_at_least, check_seed
 
 
 @dataclass(frozen=True)
 class Request:
-    prompt: str = "\n"
-    """What the text goes on from."""
+    prompt: str | None = None
+    """What the text goes on from; None: a new line."""
     length: int = 500
     """Most characters to write."""
     temperature: float = 0.8
@@ -37,10 +37,11 @@ class Request:
 
     def __post_init__(self):
         check_at_least(1, self, "length", "top_k", "samples")
-        check_at_least(0, self, "temperature", "seed")
+        check_at_least(0, self, "temperature")
+        check_seed(self)
         if not 0 < self.top_p <= 1:
             raise UserError(f"--top-p lies above 0 and is at most 1; got {self.top_p}.")
-        if not self.prompt:
+        if self.prompt == "":
             raise UserError("--prompt is empty; give one character or more.")
 
 
@@ -67,7 +68,7 @@ def predict(request: Request) -> None:
     sampling = Sampling(request.temperature, request.top_k, request.top_p)
     sampler = Sampler(config, model.get_layer("network"), sampling)
 
-    texts = [_Text(request) for _ in range(request.samples)]
+    texts = [Text(request) for _ in range(request.samples)]
     streamed = request.samples == 1  # several texts are shown one after the other
     if streamed:
         print(prompt, end="", flush=True)
@@ -85,7 +86,7 @@ def predict(request: Request) -> None:
         print()
 
 
-class _Text:
+class Text:
     """One text while it is made, and how much of it has been shown."""
 
     def __init__(self, request: Request):
@@ -114,17 +115,21 @@ class _Text:
 
 
 def _print_coloured(text: str, certainties: list[float]) -> None:
+    from rich.color import ColorSystem
     from rich.console import Console
-    from rich.text import Text
+    from rich.style import Style
 
-    line = Text(end="")
+    colours = ColorSystem.STANDARD if Console().is_terminal else None
     for character, certainty in zip(text, certainties, strict=True):
-        line.append(character, style="green" if certainty > 0.5 else "yellow" if certainty > 0.1 else "bold red")
-    Console(soft_wrap=True).print(line, end="")
+        style = Style.parse("green" if certainty > 0.5 else "yellow" if certainty > 0.1 else "bold red")
+        print(style.render(character, color_system=colours), end="")  # as it is: rich's own print would expand tabs
+    sys.stdout.flush()
 
 
 def _known(request: Request, vocabulary: list[str]) -> str:
     """The prompt, without what the network has never seen if that is to be skipped."""
+    if request.prompt is None:
+        return "\n" if "\n" in vocabulary else vocabulary[0]
     unknown = sorted(set(request.prompt) - set(vocabulary))
     if unknown and request.on_unknown == "error":
         raise UserError(

@@ -70,7 +70,7 @@ def write(folder: Path, summary: dict, sample: str) -> None:
         f"{summary['parameters']:,} parameters, {summary['epochs']} epochs, {summary['train_seconds'] / 60:.1f} minutes of "
         f"training on {runs.describe_device()}, seed {summary['seed']}, split {summary['split']}.",
         "",
-        "| on test | " + " | ".join(MEASURES) + " |",
+        f"| on {_part(summary)} | " + " | ".join(MEASURES) + " |",
         "|---|" + "---|" * len(MEASURES),
         *(f"| {who} | " + " | ".join(f"{score:.4f}" for score in row) + " |" for who, row in _rows(summary).items()),
         "",
@@ -90,10 +90,13 @@ def _rows(summary: dict) -> dict[str, list[float]]:
     return {who: [summary[f"{prefix}_{measure}"] for measure in MEASURES] for who, prefix in rows.items()}
 
 
+def _part(summary: dict) -> str:
+    return "validation (no test part)" if summary["split"] == "90/10" else "test"
+
+
 def announce(folder: Path, summary: dict) -> None:
     """The result in the terminal, who won, and what to do next."""
-    part = "validation (there is no test part)" if summary["split"] == "90/10" else "test"
-    table = Table(title=f"{summary['app']} on {summary['dataset']}, preset {summary['preset']}, {part}")
+    table = Table(title=f"{summary['app']} on {summary['dataset']}, preset {summary['preset']}, {_part(summary)}")
     table.add_column("")
     for measure in MEASURES:
         table.add_column(measure, justify="right")
@@ -104,4 +107,4 @@ def announce(folder: Path, summary: dict) -> None:
     winner = "The network beats" if summary["beats_baseline"] else "The network does NOT beat"
     console.print(f"{winner} the n-grams. {summary['train_seconds'] / 60:.1f} minutes of training.")
     console.print(f"Run:   {folder}  (report.md, sample.txt, plots/, model.keras)", highlight=False)
-    console.print("Next:  make textgen-predict ARGS='--prompt \"ROMEO:\"'    make tensorboard    make runs", highlight=False)
+    console.print("Next:  make textgen-predict    make tensorboard    make runs", highlight=False)

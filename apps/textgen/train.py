@@ -5,6 +5,8 @@ from pathlib import Path
 from apps.textgen.config import PRESETS, Config
 from shared import cli
 
+FEW_UPDATES = 500
+
 
 def train(config: Config) -> Path:
     """Train, evaluate once on test, and write the run folder. Returns its path."""
@@ -24,17 +26,21 @@ def train(config: Config) -> Path:
     data.check_length(text, config)
     vocabulary = characters.learn_vocabulary(text.train, config.min_count)
     num_ids = len(vocabulary) + 2
-    train_ids, validation_ids, test_ids = (characters.encode(part, vocabulary) for part in text[:3])
-    sizes = [f"{len(part.characters):,}" for part in (train_ids, validation_ids)]
+    text = text._replace(
+        **{part: characters.encode(getattr(text, part), vocabulary) for part in ("train", "validation", "test")}
+    )
+    sizes = [f"{len(part.characters):,}" for part in (text.train, text.validation)]
     print(f"{text.name}: {sizes[0]} characters to train, {sizes[1]} to validate, {len(vocabulary)} different ones.")
     about = runs.environment(text.name, text.fingerprint)
     run = runs.Run.resume("textgen", config, about) if config.resume else runs.Run.start("textgen", config, about)
     shape = config.batch_size, config.sequence_length
-    windows = contiguous_windows(train_ids.document_lengths, *shape)
-    validation_windows = contiguous_windows(validation_ids.document_lengths, *shape)
+    windows = contiguous_windows(text.train.document_lengths, *shape)
+    validation_windows = contiguous_windows(text.validation.document_lengths, *shape)
 
     # 2. Model
     steps = len(windows.starts)
+    if (updates := steps * config.epochs) < FEW_UPDATES:
+        print(f"Only {updates} updates in all. To learn more from so short a text, lower --batch-size or raise --epochs.")
     network = build_model(config, num_ids)
     learning_rate = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
@@ -57,11 +63,15 @@ def train(config: Config) -> Path:
     # 3. Training: the true next character at every step (teacher forcing), the state carried from batch to batch
     callbacks = training.make_callbacks(run.path, "val_nats_per_character", config.patience, config.resume)
     resume = callbacks[-1]
-    batches = contiguous_batches(train_ids.characters, windows, config.sequence_length)
-    validation_batches = contiguous_batches(validation_ids.characters, validation_windows, config.sequence_length)
+    batches = contiguous_batches(text.train.characters, windows, config.sequence_length)
+    validation_batches = contiguous_batches(text.validation.characters, validation_windows, config.sequence_length)
     logs = run.path / "logs" / "train"
-    sample = report.SampleText(logs, config, generator, vocabulary, validation_ids.characters[:20])
-    inputs, targets, _ = next(iter(batches))
+    sample = report.SampleText(logs, config, generator, vocabulary, text.validation.characters[:20])
+    inputs, targets, weights = next(iter(batches))
+
+    def last_loss(targets, logits):
+        return last_step_cross_entropy(targets, logits) * weights[:, -1]
+
     network.fit(
         batches,
         epochs=resume.last_epoch(config.epochs),
@@ -71,7 +81,7 @@ def train(config: Config) -> Path:
         callbacks=[
             TruncatedBPTT(windows, validation_windows),
             sample,
-            GradientThroughTime(inputs, targets, last_step_cross_entropy, logs),
+            GradientThroughTime(inputs, targets, last_loss, logs),
             *callbacks,
         ],
         verbose=training.verbosity(),
@@ -81,11 +91,11 @@ def train(config: Config) -> Path:
     build_servable(config, characters.build_lookup(vocabulary), generator).save(run.path / "model.keras")
 
     # 4. Test, touched here and nowhere before; baseline; report
-    rival = baseline.fit_baseline(train_ids, validation_ids, num_ids)
+    rival = baseline.fit_baseline(text.train, text.validation, num_ids)
     nats = {
-        "validation": nats_per_character(config, generator, validation_ids),
-        "test": nats_per_character(config, generator, test_ids),
-        "baseline": float(baseline.nats_by_order(rival, test_ids)[-1]),
+        "validation": nats_per_character(config, generator, text.validation),
+        "test": nats_per_character(config, generator, text.test),
+        "baseline": float(baseline.nats_by_order(rival, text.test)[-1]),
     }
     summary = {
         "app": "textgen",
