@@ -176,8 +176,14 @@ def test_evaluation_of_documents_side_by_side_is_that_of_each_alone():
     assert together == pytest.approx(np.mean(nats), abs=1e-5)
 
 
-def test_a_model_without_state_is_told():
+def test_what_the_callback_needs_is_told():
+    windows = bptt.contiguous_windows(np.array([9]), 2, 3)
     model = keras.Sequential([keras.Input((3, 2)), keras.layers.GRU(2)])
     model.compile(gradients.Adam(), "mse")
+    rows = np.zeros((2, 3, 2)), np.zeros((2, 2))
     with pytest.raises(ValueError, match="stateful=True"):
-        model.fit(np.zeros((2, 3, 2)), np.zeros((2, 2)), verbose=0, callbacks=[bptt.TruncatedBPTT()])
+        model.fit(*rows, verbose=0, callbacks=[bptt.TruncatedBPTT(windows)])
+    with pytest.raises(ValueError, match="stateful=True"):
+        model.evaluate(*rows, verbose=0, callbacks=[bptt.TruncatedBPTT(validation=windows)])
+    with pytest.raises(ValueError, match=r"validation=.* is needed"):
+        model.evaluate(*rows, verbose=0, callbacks=[bptt.TruncatedBPTT(windows)])

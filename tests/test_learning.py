@@ -201,7 +201,7 @@ def test_reaches_865_at_least_four_times_sooner_than_the_public_keras_example(im
 
 @needs_shakespeare
 def test_three_epochs_of_textgen_beat_the_ngrams_on_tiny_shakespeare():
-    """Of the default preset's seven, to save time; see the app's README for those."""
+    """Of the default preset's eight, to save time; see the app's README for those."""
     folder = textgen_train.train(replace(textgen_config.DEFAULT, split="90/10", epochs=3))
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["dataset"] == "tiny_shakespeare"

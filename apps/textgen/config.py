@@ -48,7 +48,7 @@ class Config:
     """Steps in a window: how far the gradient flows back. The state flows on."""
     batch_size: int = 64
     """Streams of text that are read side by side."""
-    epochs: int = 7
+    epochs: int = 8
     """Most passes over the training text."""
     patience: int = 3
     """Stop after so many epochs without a better validation loss."""
