@@ -16,7 +16,7 @@ from apps.textgen.config import DEFAULT, Config
 from apps.textgen.data import Text
 from apps.textgen.generate import Sampler, Sampling, choose, nats_per_character
 from apps.textgen.model import build_generator, build_model, zero_states
-from shared import bptt
+from shared import bptt, runs
 from shared.cli import UserError
 
 TEXT = "".join(f"{n} green bottles hanging on the wall, and if one should fall: {n - 1}.\n" for n in range(60, 0, -1))
@@ -55,6 +55,15 @@ def test_run_folder_is_whole(run_folder):
     assert metrics["test_perplexity"] == pytest.approx(np.exp(nats))
     assert nats < np.log(metrics["characters"])  # better than guessing
     assert metrics["validation_nats_per_character"] == pytest.approx(history_of(run_folder)[-1], rel=0.1)
+
+
+def test_run_stands_in_the_table_of_runs(run_folder, capsys, monkeypatch):
+    monkeypatch.chdir(run_folder.parent.parent.parent)
+    runs.main()
+    row = next(line for line in capsys.readouterr().out.splitlines() if run_folder.name in line)
+    metrics = json.loads((run_folder / "metrics.json").read_text())
+    assert "nats_per_character" in row
+    assert all(f"{metrics[f'{part}_nats_per_character']:.4f}" in row for part in ("validation", "test", "baseline"))
 
 
 def history_of(folder):

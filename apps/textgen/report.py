@@ -86,7 +86,7 @@ def write(folder: Path, summary: dict, sample: str) -> None:
 
 
 def _rows(summary: dict) -> dict[str, list[float]]:
-    rows = {"network": "test", f"baseline, {summary['baseline_order']}-grams": "baseline"}
+    rows = {"network": "test", f"baseline, {summary['ngram_order']}-grams": "baseline"}
     return {who: [summary[f"{prefix}_{measure}"] for measure in MEASURES] for who, prefix in rows.items()}
 
 

@@ -108,7 +108,7 @@ def train(config: Config) -> Path:
         "epochs": resume.epochs,
         "interrupted": network.interrupted,
         "train_seconds": resume.seconds,
-        "baseline_order": len(rival.orders),
+        "ngram_order": len(rival.orders),
         **report.measures(nats),
         "beats_baseline": nats["test"] < nats["baseline"],
     }
