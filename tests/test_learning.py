@@ -200,13 +200,13 @@ def test_reaches_865_at_least_four_times_sooner_than_the_public_keras_example(im
 
 
 @needs_shakespeare
-def test_three_epochs_of_textgen_beat_the_ngrams_on_tiny_shakespeare():
-    """Of the default preset's eight, to save time; see the app's README for those."""
-    folder = textgen_train.train(replace(textgen_config.DEFAULT, split="90/10", epochs=3))
+def test_default_preset_of_textgen_on_tiny_shakespeare():
+    """What the README promises of `make textgen`, on nanoGPT's split."""
+    folder = textgen_train.train(replace(textgen_config.DEFAULT, split="90/10"))
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["dataset"] == "tiny_shakespeare"
     assert metrics["baseline_nats_per_character"] < 1.68
-    assert metrics["test_nats_per_character"] < 1.62
+    assert metrics["test_nats_per_character"] < 1.56
 
 
 def test_sampling_is_fifty_times_as_fast_as_a_predict_for_each_character():
