@@ -47,11 +47,22 @@ def confident_mistakes(labels: np.ndarray, probabilities: np.ndarray, most: int)
 
 def plot_confusion(file: Path, labels: np.ndarray, probabilities: np.ndarray, class_names, title: str) -> None:
     """How often each class was taken for each."""
-    figure, axes = plt.subplots(figsize=(1.2 * len(class_names) + 4, len(class_names) + 3))
+    save_figure(draw_confusion(labels, probabilities, class_names), file, title)
+
+
+def draw_confusion(labels: np.ndarray, probabilities: np.ndarray, class_names):
+    """As `plot_confusion`, but returns the figure."""
+    figure, axes = plt.subplots(figsize=(0.6 * len(class_names) + 4, 0.5 * len(class_names) + 3))
     metrics.ConfusionMatrixDisplay.from_predictions(
-        labels, probabilities.argmax(axis=1), labels=range(len(class_names)), display_labels=class_names, ax=axes, cmap="Blues"
+        labels,
+        probabilities.argmax(axis=1),
+        labels=range(len(class_names)),
+        display_labels=class_names,
+        ax=axes,
+        cmap="Blues",
+        xticks_rotation="vertical" if len(class_names) > 5 else "horizontal",
     )
-    save_figure(figure, file, title)
+    return figure
 
 
 def plot_roc(file: Path, labels: np.ndarray, candidates: dict[str, np.ndarray], title: str) -> None:

@@ -3,10 +3,12 @@
 import hashlib
 import os
 import socket
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -59,6 +61,22 @@ def load_tfds(name: str, splits: list[str], host: str) -> list:
         raise Unavailable(f"reading or downloading it failed ({error})") from error
 
 
+def get_file(url: str) -> Path:
+    """A public file, from Keras's cache (~/.keras/datasets) or downloaded into it.
+
+    Raises:
+        Unavailable: if it is not there and its host does not answer, or the download fails.
+    """
+    name, host = url.rsplit("/", 1)[1], url.split("/")[2]
+    cached = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "datasets" / name
+    if not cached.exists() and (reason := _silence(host)):
+        raise Unavailable(f"it is not in {cached.parent}, and {reason}")
+    try:
+        return Path(keras.utils.get_file(name, url))
+    except Exception as error:  # Keras raises a plain Exception where a download fails
+        raise Unavailable(f"downloading it failed ({error})") from error
+
+
 def _silence(host: str) -> str | None:
     """Why `host` can't be reached, or None if it answers."""
     try:
@@ -86,6 +104,17 @@ def fingerprint(parts: Iterable[bytes]) -> str:
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
     return digest.hexdigest()[:16]
+
+
+def write_array(chunks: Iterable[np.ndarray], dtype: str) -> np.ndarray:
+    """Put chunks one behind the other into a file that goes away by itself, and map it into memory."""
+    count = 0
+    with tempfile.TemporaryFile() as file:
+        for chunk in chunks:
+            file.write(chunk.astype(dtype).tobytes())
+            count += len(chunk)
+        file.flush()
+        return np.memmap(file, dtype, mode="r", shape=(count,)) if count else np.zeros(0, dtype)
 
 
 def indices_by_length(lengths: np.ndarray, batch_size: int, rng: np.random.Generator | None = None) -> list[np.ndarray]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pandas as pd
 
 matplotlib.use("Agg")
@@ -23,3 +24,12 @@ def save_figure(figure, file: Path, title: str) -> None:
     figure.tight_layout()
     figure.savefig(file, dpi=100)
     plt.close(figure)
+
+
+def figure_image(figure):
+    """A figure as `(height, width, 4)` bytes, for TensorBoard; lets go of it."""
+    figure.tight_layout()
+    figure.canvas.draw()
+    image = np.array(figure.canvas.buffer_rgba())
+    plt.close(figure)
+    return image

@@ -170,6 +170,7 @@ def announce(folder: Path, table) -> None:
 
 
 def main() -> None:
+    """Compare as the command line asks."""
     compare(tyro.cli(Config, description=__doc__))
 
 

@@ -1,23 +1,26 @@
 """What a run shows of itself: metrics, plots, the most confident mistakes, report.md, TensorBoard."""
 
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-from rich.console import Console
-from rich.table import Table
 
 from apps.sentiment.data import Reviews
 from apps.sentiment.model import ANSWER
-from shared import classification, runs
+from shared import classification, report
 from shared.data import batches_in_order
 from shared.plots import plot_history
 
 MISTAKES_SHOWN = 12
 WORDS_PROJECTED = 5_000
+ROWS = {
+    "network": "test",
+    "  its recurrent paths alone": "recurrent_alone",
+    "  its n-gram path alone": "ngrams_alone",
+    "baseline": "baseline",
+}
 
 
 def predict(network: keras.Model, ids: dict) -> dict[str, np.ndarray]:
@@ -50,7 +53,14 @@ def write(folder: Path, summary: dict, test: Reviews, probabilities: dict[str, n
     plot_history(plots / "training.png", history, curves, f"{summary['app']} on {summary['dataset']}")
     mistakes = table_of_mistakes(test, probabilities["test"])
     mistakes.to_csv(folder / "mistakes.csv", index=False)
-    _write_markdown(folder, summary, mistakes)
+    sections = [
+        *(f"![{name}](plots/{name}.png)" for name in ("training", "confusion_matrix", "roc", "reliability")),
+        "",
+        "## Most confident mistakes",
+        "",
+        *(f"- **{row.label}**, predicted {row.predicted} {row.probability:.3f}: {row.review}" for row in mistakes.itertuples()),
+    ]
+    report.write_markdown(folder, summary, report.scores(summary, ROWS), "test", sections)
     return mistakes
 
 
@@ -68,61 +78,11 @@ def table_of_mistakes(test: Reviews, probabilities: np.ndarray) -> pd.DataFrame:
     )
 
 
-def scores(summary: dict) -> pd.DataFrame:
-    """All measures on test, side by side: the network, what its paths reach without each other, the baseline."""
-    names = [key.removeprefix("baseline_") for key in summary if key.startswith("baseline_")]
-    rows = {
-        "network": "test",
-        "  its recurrent paths alone": "recurrent_alone",
-        "  its n-gram path alone": "ngrams_alone",
-        "baseline": "baseline",
-    }
-    return pd.DataFrame({who: [summary[f"{prefix}_{name}"] for name in names] for who, prefix in rows.items()}, names).T
-
-
-def _write_markdown(folder: Path, summary: dict, mistakes: pd.DataFrame) -> None:
-    table = scores(summary)
-    lines = [
-        f"# {summary['app']} on {summary['dataset']}, preset {summary['preset']}",
-        "",
-        f"{summary['parameters']:,} parameters, {summary['epochs']} epochs, {summary['train_seconds'] / 60:.1f} minutes of "
-        f"training on {runs.describe_device()}, seed {summary['seed']}.",
-        "",
-        "| on test | " + " | ".join(table.columns) + " |",
-        "|---|" + "---|" * len(table.columns),
-        *(f"| {who} | " + " | ".join(f"{score:.4f}" for score in row) + " |" for who, row in table.iterrows()),
-        "",
-        *(f"![{name}](plots/{name}.png)" for name in ("training", "confusion_matrix", "roc", "reliability")),
-        "",
-        "## Most confident mistakes",
-        "",
-        *(f"- **{row.label}**, predicted {row.predicted} {row.probability:.3f}: {row.review}" for row in mistakes.itertuples()),
-    ]
-    (folder / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def announce(folder: Path, summary: dict) -> None:
-    """The result in the terminal, who won, and what to do next."""
-    table = Table(title=f"{summary['app']} on {summary['dataset']}, preset {summary['preset']}, test split")
-    table.add_column("")
-    for name in scores(summary).columns:
-        table.add_column(name, justify="right")
-    for who, row in scores(summary).iterrows():
-        table.add_row(who, *(f"{score:.4f}" for score in row))
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(table)
-    winner = "The network beats" if summary["beats_baseline"] else "The network does NOT beat"
-    console.print(f"{winner} the linear baseline. {summary['train_seconds'] / 60:.1f} minutes of training.")
-    console.print(f"Run:   {folder}  (report.md, plots/, model.keras)", highlight=False)
-    console.print("Next:  make sentiment-predict ARGS='\"Your own review.\"'    make tensorboard    make runs", highlight=False)
-
-
 def write_tensorboard(folder: Path, mistakes: pd.DataFrame, network: keras.Model, words: list[str]) -> None:
     """Plots, mistakes and the word embeddings (PROJECTOR tab) into the run's TensorBoard logs."""
+    report.plots_to_tensorboard(folder)
     logs = folder / "logs" / "report"  # the projector looks beside event files alone
     with tf.summary.create_file_writer(str(logs)).as_default():
-        for plot in sorted((folder / "plots").glob("*.png")):
-            tf.summary.image(plot.stem, tf.image.decode_png(plot.read_bytes(), channels=4)[None], step=0)
         rows = [f"|{r.label}|{r.predicted}|{r.probability}|{r.review.replace('|', '/')}|" for r in mistakes.itertuples()]
         table = ["|label|predicted|probability|review|", "|---|---|---|---|", *rows]
         tf.summary.text("confident mistakes", "\n".join(table), step=0)

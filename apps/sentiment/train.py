@@ -6,6 +6,8 @@ from pathlib import Path
 from apps.sentiment.config import PRESETS, Config
 from shared import cli
 
+NEXT = "make sentiment-predict ARGS='\"Your own review.\"'"
+
 
 def train(config: Config) -> Path:
     """Train, evaluate once on test, and write the run folder. Returns its path."""
@@ -21,6 +23,7 @@ def train(config: Config) -> Path:
     from shared import gradients, rnn, runs, training
     from shared.classification import measure
     from shared.data import batches_by_length, batches_in_order
+    from shared.report import announce, scores
 
     # 1. Data
     started = time.monotonic()
@@ -115,7 +118,7 @@ def train(config: Config) -> Path:
     run.write_json("metrics.json", summary)
     training.remove_training_state(run.path)
     path = run.finish()
-    report.announce(path, summary)
+    announce(path, summary, scores(summary, report.ROWS), "test", "the linear baseline", NEXT)
     return path
 
 

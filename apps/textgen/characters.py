@@ -3,8 +3,9 @@
 import keras
 import numpy as np
 
-from apps.textgen.data import Text, in_chunks, write_array
+from apps.textgen.data import Text, in_chunks
 from shared.cli import UserError
+from shared.data import write_array
 
 UNKNOWN = 1
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"

@@ -2,7 +2,6 @@
 
 import codecs
 import sysconfig
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +10,7 @@ import numpy as np
 
 from apps.textgen.config import Config
 from shared.cli import UserError
-from shared.data import Splits, Unavailable, existing_path, fingerprint, load_tfds
+from shared.data import Splits, Unavailable, existing_path, fingerprint, load_tfds, write_array
 
 SHAKESPEARE_HOST = "raw.githubusercontent.com"
 SAMPLE_CHARACTERS = 1_000_000
@@ -65,17 +64,6 @@ def _targets(text: Text) -> int:
 def in_chunks(array: np.ndarray) -> Iterator[np.ndarray]:
     """An array that may be too large for memory, piece by piece."""
     return (array[start : start + CHUNK] for start in range(0, len(array), CHUNK))
-
-
-def write_array(chunks: Iterable[np.ndarray], dtype: str) -> np.ndarray:
-    """Put chunks one behind the other into a file that goes away by itself, and map it into memory."""
-    count = 0
-    with tempfile.TemporaryFile() as file:
-        for chunk in chunks:
-            file.write(chunk.astype(dtype).tobytes())
-            count += len(chunk)
-        file.flush()
-        return np.memmap(file, dtype, mode="r", shape=(count,)) if count else np.zeros(0, dtype)
 
 
 def _read_public(config: Config) -> tuple[str, Iterator[Iterator[str]]]:

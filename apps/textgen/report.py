@@ -1,22 +1,17 @@
 """What a run shows of itself: measures, plots, samples, report.md, TensorBoard."""
 
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-from rich.console import Console
-from rich.table import Table
 
 from apps.textgen.characters import decode
 from apps.textgen.config import Config
 from apps.textgen.generate import Sampler, Sampling
-from shared import runs
+from shared import report
 from shared.plots import plot_history
-
-MEASURES = ("nats_per_character", "bits_per_character", "perplexity")
 
 
 class SampleText(keras.callbacks.Callback):
@@ -64,47 +59,15 @@ def write(folder: Path, summary: dict, sample: str) -> None:
     curves = [["nats_per_character", "val_nats_per_character"], ["gradient_norm"], ["clipped_share"]]
     plot_history(folder / "plots" / "training.png", history, curves, title)
     (folder / "sample.txt").write_text(sample + "\n", encoding="utf-8")
-    lines = [
-        f"# {title}, preset {summary['preset']}",
-        "",
-        f"{summary['parameters']:,} parameters, {summary['epochs']} epochs, {summary['train_seconds'] / 60:.1f} minutes of "
-        f"training on {runs.describe_device()}, seed {summary['seed']}, split {summary['split']}.",
-        "",
-        f"| on {_part(summary)} | " + " | ".join(MEASURES) + " |",
-        "|---|" + "---|" * len(MEASURES),
-        *(f"| {who} | " + " | ".join(f"{score:.4f}" for score in row) + " |" for who, row in _rows(summary).items()),
-        "",
-        "![training](plots/training.png)",
-        "",
-        "## A sample, temperature 0.8",
-        "",
-        "```",
-        sample,
-        "```",
-    ]
-    (folder / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    sections = ["![training](plots/training.png)", "", "## A sample, temperature 0.8", "", "```", sample, "```"]
+    report.write_markdown(folder, summary, report.scores(summary, rows(summary)), part(summary), sections)
 
 
-def _rows(summary: dict) -> dict[str, list[float]]:
-    rows = {"network": "test", f"baseline, {summary['ngram_order']}-grams": "baseline"}
-    return {who: [summary[f"{prefix}_{measure}"] for measure in MEASURES] for who, prefix in rows.items()}
+def rows(summary: dict) -> dict[str, str]:
+    """Rows of the table of scores and the prefixes of their measures."""
+    return {"network": "test", f"baseline, {summary['ngram_order']}-grams": "baseline"}
 
 
-def _part(summary: dict) -> str:
+def part(summary: dict) -> str:
+    """What the scores were measured on."""
     return "validation (no test part)" if summary["split"] == "90/10" else "test"
-
-
-def announce(folder: Path, summary: dict) -> None:
-    """The result in the terminal, who won, and what to do next."""
-    table = Table(title=f"{summary['app']} on {summary['dataset']}, preset {summary['preset']}, {_part(summary)}")
-    table.add_column("")
-    for measure in MEASURES:
-        table.add_column(measure, justify="right")
-    for who, row in _rows(summary).items():
-        table.add_row(who, *(f"{score:.4f}" for score in row))
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(table)
-    winner = "The network beats" if summary["beats_baseline"] else "The network does NOT beat"
-    console.print(f"{winner} the n-grams. {summary['train_seconds'] / 60:.1f} minutes of training.")
-    console.print(f"Run:   {folder}  (report.md, sample.txt, plots/, model.keras)", highlight=False)
-    console.print("Next:  make textgen-predict    make tensorboard    make runs", highlight=False)

@@ -18,6 +18,7 @@ def train(config: Config) -> Path:
     from apps.textgen.model import build_generator, build_model, build_servable
     from shared import gradients, rnn, runs, training
     from shared.bptt import TruncatedBPTT, contiguous_batches, contiguous_windows
+    from shared.report import announce, scores
     from shared.through_time import GradientThroughTime, last_step_cross_entropy
 
     # 1. Data
@@ -116,7 +117,7 @@ def train(config: Config) -> Path:
     run.write_json("metrics.json", summary)
     training.remove_training_state(run.path)
     path = run.finish()
-    report.announce(path, summary)
+    announce(path, summary, scores(summary, report.rows(summary)), report.part(summary), "the n-grams", "make textgen-predict")
     return path
 
 

@@ -1,0 +1,74 @@
+"""What every run says at its end: report.md, and a table in the terminal with the network beside its rival."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import tensorflow as tf
+from rich.console import Console
+from rich.table import Table
+
+from shared import runs
+
+
+def scores(summary: dict[str, Any], rows: dict[str, str]) -> pd.DataFrame:
+    """The measures in `metrics.json` side by side.
+
+    Args:
+        summary: what goes into metrics.json; a measure is there for each prefix: `test_accuracy`, `baseline_accuracy`.
+        rows: name of each row and the prefix that its measures have.
+    """
+    names = [key.removeprefix("baseline_") for key in summary if key.startswith("baseline_")]
+    return pd.DataFrame({who: [summary[f"{prefix}_{name}"] for name in names] for who, prefix in rows.items()}, names).T
+
+
+def write_markdown(folder: Path, summary: dict[str, Any], scores: pd.DataFrame, part: str, sections: list[str]) -> None:
+    """Write report.md: what was trained, the scores on `part`, then `sections`, lines of Markdown."""
+    lines = [
+        f"# {_title(summary)}",
+        "",
+        f"{summary['parameters']:,} parameters, {summary['epochs']} epochs, {summary['train_seconds'] / 60:.1f} minutes of "
+        f"training on {runs.describe_device()}, seed {summary['seed']}.",
+        "",
+        *markdown_table(scores, f"on {part}"),
+        "",
+        *sections,
+    ]
+    (folder / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def markdown_table(table: pd.DataFrame, corner: str) -> list[str]:
+    """A table of numbers as lines of Markdown."""
+    return [
+        f"| {corner} | " + " | ".join(table.columns) + " |",
+        "|---|" + "---|" * len(table.columns),
+        *(f"| {who} | " + " | ".join(f"{score:.4f}" for score in row) + " |" for who, row in table.iterrows()),
+    ]
+
+
+def announce(folder: Path, summary: dict[str, Any], scores: pd.DataFrame, part: str, rival: str, next_command: str) -> None:
+    """Print the scores, who won, where the run lies and what to do next."""
+    table = Table(title=f"{_title(summary)}, {part}")
+    table.add_column("")
+    for name in scores.columns:
+        table.add_column(name, justify="right")
+    for who, row in scores.iterrows():
+        table.add_row(who, *(f"{score:.4f}" for score in row))
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(table)
+    winner = "The network beats" if summary["beats_baseline"] else "The network does NOT beat"
+    console.print(f"{winner} {rival}. {summary['train_seconds'] / 60:.1f} minutes of training.")
+    console.print(f"Run:   {folder}  (report.md, plots/, model.keras)", highlight=False)
+    console.print(f"Next:  {next_command}    make tensorboard    make runs", highlight=False)
+
+
+def plots_to_tensorboard(folder: Path) -> None:
+    """Show the run's plots in the IMAGES tab. (The writer's folder is logs/report.)"""
+    with tf.summary.create_file_writer(str(folder / "logs" / "report")).as_default():
+        for plot in sorted((folder / "plots").glob("*.png")):
+            tf.summary.image(plot.stem, tf.image.decode_png(plot.read_bytes(), channels=4)[None], step=0)
+
+
+def _title(summary: dict[str, Any]) -> str:
+    return f"{summary['app']} on {summary['dataset']}, preset {summary['preset']}"
