@@ -97,7 +97,8 @@ PRESETS = {
         embedding_dim=128,
         dropout=0.5,
         batch_size=128,
-        epochs=22,
-        learning_rate=2e-3,
+        epochs=20,
+        learning_rate=3e-3,
+        weight_decay=0.4,
     ),
 }
