@@ -9,6 +9,7 @@ data            where a dataset comes from; batches by length; fingerprints
 training        seeds, precision, devices, standard callbacks, resume, Ctrl-C
 classification  measures and plots of a classifier's probabilities
 plots           plots that every app has
+report          what every run says at its end: report.md, and a table in the terminal
 runs            the run folder; finding the newest; the table of all runs
 cli             a Config dataclass becomes the command line; errors that a user can mend
 """

@@ -7,6 +7,10 @@ import keras
 import pytest
 import tensorflow as tf
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # two processes on two cores: more threads would only get in each other's way
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+
 # Two processors in name, so that MirroredStrategy can be tested on any machine.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration() for _ in range(2)]

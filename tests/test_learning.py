@@ -5,11 +5,14 @@ Those on real reviews are skipped where IMDB does not lie prepared (TFDS_DATA_DI
 
 import json
 import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import keras
+import librosa
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,6 +21,13 @@ import tensorflow as tf
 from apps.sentiment import data, model, report, text, train
 from apps.sentiment.config import DEFAULT
 from apps.sentiment.embeddings import cooccurrence_embeddings
+from apps.speech import audio
+from apps.speech import config as speech_config
+from apps.speech import data as speech_data
+from apps.speech import train as speech_train
+from apps.speech.augment import training_batches
+from apps.speech.features import CepstralCoefficients, LogMelSpectrogram
+from apps.speech.model import build_model as build_speech_model
 from apps.textgen import config as textgen_config
 from apps.textgen import generate
 from apps.textgen import train as textgen_train
@@ -30,6 +40,10 @@ PREPARED = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expand
 needs_imdb = pytest.mark.skipif(not (PREPARED / "imdb_reviews").exists(), reason=f"IMDB does not lie prepared in {PREPARED}")
 needs_shakespeare = pytest.mark.skipif(
     not (PREPARED / "tiny_shakespeare").exists(), reason=f"Tiny Shakespeare does not lie prepared in {PREPARED}"
+)
+SPEECH_COMMANDS = Path(os.environ.get("SPEECH_COMMANDS_DIR", "speech_commands"))
+needs_speech_commands = pytest.mark.skipif(
+    not (SPEECH_COMMANDS / "testing_list.txt").exists(), reason=f"Speech Commands does not lie in {SPEECH_COMMANDS}"
 )
 CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -163,7 +177,7 @@ def build_public_example():
 def test_reaches_865_at_least_four_times_sooner_than_the_public_keras_example(imdb):
     """Both start with reviews as ids, are trained piece by piece, and judged on the same 5,000 test reviews after each.
 
-    The example gets five quarters of an epoch: it is about at its best after one, then overfits.
+    The example gets three quarters of an epoch. (In five it reaches 85.0 %, then it overfits.)
     """
     config, splits, vectorizer, ids, ratios, embeddings, prepared = imdb
     chosen = np.random.default_rng(0).permutation(len(splits.test.texts))[:5000]
@@ -191,7 +205,7 @@ def test_reaches_865_at_least_four_times_sooner_than_the_public_keras_example(im
         build_public_example(),
         lambda net, n: net.fit(x_train[rows[n % 4]], splits.train.labels[rows[n % 4]], batch_size=32, verbose=0),
         lambda net: net.evaluate(x_test, labels, verbose=0, batch_size=128)[1],
-        most=5,
+        most=3,
     )
     print(f"network: {accuracy:.3f} after {ours:.1f} s of training, {prepared:.1f} s of preparation before it")
     print(f"public example: {their_accuracy:.3f} at best in {theirs:.1f} s of training")
@@ -200,13 +214,12 @@ def test_reaches_865_at_least_four_times_sooner_than_the_public_keras_example(im
 
 
 @needs_shakespeare
-def test_default_preset_of_textgen_on_tiny_shakespeare():
-    """What the README promises of `make textgen`, on nanoGPT's split."""
-    folder = textgen_train.train(replace(textgen_config.DEFAULT, split="90/10"))
+def test_half_the_default_preset_of_textgen_beats_the_ngrams_on_tiny_shakespeare():
+    folder = textgen_train.train(replace(textgen_config.DEFAULT, split="90/10", epochs=4))
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["dataset"] == "tiny_shakespeare"
     assert metrics["baseline_nats_per_character"] < 1.68
-    assert metrics["test_nats_per_character"] < 1.56
+    assert metrics["test_nats_per_character"] < 1.64
 
 
 def test_sampling_is_fifty_times_as_fast_as_a_predict_for_each_character():
@@ -242,3 +255,81 @@ def test_gates_recall_what_a_plain_recurrence_forgets_and_clipping_helps_it():
     assert table.loc[("SimpleRNN", "global_norm"), "lag 5"] > table.loc[("SimpleRNN", "none"), "lag 5"] + 0.2
     assert table.loc[("SimpleRNN", "global_norm"), "decay before"] < 0.95
     assert table.loc[("SimpleRNN, ReLU from identity", "global_norm"), "decay before"] > 0.98
+
+
+@needs_speech_commands
+def test_a_third_of_the_default_preset_of_speech_beats_the_baseline():
+    config = replace(speech_config.DEFAULT, data=str(SPEECH_COMMANDS.resolve()), epochs=10)
+    metrics = json.loads((speech_train.train(config) / "metrics.json").read_text())
+    assert 0.5 < metrics["baseline_accuracy"] < 0.7
+    assert metrics["test_accuracy"] > 0.8
+
+
+def test_mfcc_of_a_batch_is_five_times_as_fast_as_librosa_clip_by_clip():
+    clips = np.random.default_rng(0).normal(size=(64, 16_000)).astype("float32") * 0.1
+    mel, cosine = LogMelSpectrogram(window_length=480), CepstralCoefficients(40)
+    ours = tf.function(lambda waveforms: cosine(mel(waveforms)))
+
+    def theirs():
+        return [
+            librosa.feature.mfcc(y=clip, sr=16_000, n_mfcc=40, n_fft=512, win_length=480, hop_length=160, n_mels=40, fmin=20)
+            for clip in clips
+        ]
+
+    def seconds(work):
+        started = time.perf_counter()
+        work()
+        return time.perf_counter() - started
+
+    turns = [(seconds(lambda: ours(clips).numpy()), seconds(theirs)) for _ in range(8)]
+    ratio = np.median([slow / fast for fast, slow in turns[1:]])  # the first turn traces
+    print(f"MFCC of 64 clips: librosa one by one takes {ratio:.1f} times as long as one batch in the graph")
+    assert ratio > 5
+
+
+def test_the_network_waits_for_augmented_clips_less_than_a_tenth_of_the_time():
+    config, rng = speech_config.DEFAULT, np.random.default_rng(0)
+    waveforms = audio.to_int16(rng.normal(size=(1_000, config.samples)) * 0.1)
+    clips = speech_data.Clips(waveforms, rng.integers(0, 12, 1_000), tuple("abcdefghijkl"), [""] * 1_000)
+    network = build_speech_model(config, 12, np.zeros(config.n_mfcc), np.full(config.n_mfcc, 50.0))
+    network.compile(gradients.AdamW(1e-3), keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=False)
+    batches = iter(training_batches(clips, audio.make_noise(60 * config.sample_rate, 0), config)[0])
+    waited, worked = [], []
+    for _ in range(33):
+        started = time.perf_counter()
+        batch = next(batches)
+        waited.append(time.perf_counter() - started)
+        network.train_on_batch(*batch)
+        worked.append(time.perf_counter() - started - waited[-1])
+    share = np.sum(waited[3:]) / np.sum(waited[3:] + worked[3:])  # the first steps trace
+    print(f"waiting for data: {share:.1%} of a step of {1000 * np.mean(worked[3:]):.0f} ms")
+    assert share < 0.1
+
+
+STREAM = """
+import os, sys, time
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+import keras, numpy as np
+from dataclasses import replace
+from apps.speech import config, model, stream
+for flags in ({}, {"bidirectional": False, "top_db": None, "pooling": "last"}):
+    knobs = replace(config.DEFAULT, **flags)
+    network = model.build_model(knobs, 12, np.zeros(knobs.n_mfcc), np.ones(knobs.n_mfcc))
+    ear = stream.make_ear(knobs, model.build_servable(network))
+    sound = 0.1 * np.random.default_rng(0).normal(size=120 * knobs.sample_rate).astype("float32")
+    first, *pieces = np.split(sound, 60)
+    ear.hear(first)
+    started = time.perf_counter()
+    for piece in pieces:
+        ear.hear(piece)
+    print(type(ear).__name__, 118 / (time.perf_counter() - started))
+"""
+
+
+def test_a_stream_is_heard_twenty_times_faster_than_real_time_on_one_core():
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    lines = subprocess.run([sys.executable, "-c", STREAM], env=environment, check=True, capture_output=True, text=True).stdout
+    speeds = {line.split()[0]: float(line.split()[1]) for line in lines.splitlines()}
+    print("times real time on one core:", speeds)
+    assert speeds.keys() == {"SlidingWindow", "FrameByFrame"}
+    assert min(speeds.values()) > 20

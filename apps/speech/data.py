@@ -1,0 +1,225 @@
+"""Spoken words: your own folder, Speech Commands, or a synthesizer's."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
+
+from apps.speech import audio, sample
+from apps.speech.config import Config
+from shared.cli import UserError
+from shared.data import Splits, Unavailable, existing_path, fingerprint, load_tfds, write_array
+
+SPEECH_COMMANDS_HOST = "download.tensorflow.org"
+COMMANDS = ("down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes")
+UNKNOWN, SILENCE, BACKGROUND = "_unknown_", "_silence_", "_background_noise_"
+PARTS = ("train", "validation", "test")
+SPEAKER = re.compile(r"(.+)_nohash_\d+")  # in a file's name, as Speech Commands has it
+SAMPLE_SIZES = {"train": 80, "validation": 16, "test": 16}  # of each word
+NOISE_SECONDS = 60  # where it has to be generated
+
+
+class Clips(NamedTuple):
+    """Waveforms `(n, samples)` of 16-bit numbers, memory-mapped; labels `(n,)`: indices into `class_names`; where from."""
+
+    waveforms: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    sources: list[str]
+
+
+class Catalogue(NamedTuple):
+    """What there is to be read: for each part the recordings' words and names, in order; and how to read some of them."""
+
+    name: str
+    words: list[list[str]]
+    sources: list[list[str]]
+    read: Callable[[int, list[int]], Iterator[np.ndarray]]  # number of the part, rising numbers of its recordings
+    noises: list[np.ndarray]
+
+
+def load(config: Config) -> tuple[Splits, np.ndarray]:
+    """Load train, validation and test, each a `Clips`; and background noise `(samples,)`, from -1 to 1, to train with.
+
+    Words that are not asked for become _unknown_. Of _unknown_ and _silence_ no more are taken than an average word has, but
+    for a test part that knows no others: that is a benchmark's, and stays as it is. Where nothing is called _silence_, its
+    clips are cut from background noise, of which each part has a stretch of its own.
+
+    Raises:
+        UserError: for a folder that is not there or does not hold recordings of words.
+    """
+    catalogue = _catalogue_own(config) if config.data else _catalogue_public(config)
+    words = _choose_words({word for part in catalogue.words for word in part}, config)
+    has_silence = any(SILENCE in part for part in catalogue.words)
+    noises = catalogue.noises
+    if not noises and not has_silence:
+        print(f"{catalogue.name} has no {BACKGROUND} and no {SILENCE}; both are made of generated noise.")
+        noises = [audio.make_noise(NOISE_SECONDS * config.sample_rate, config.seed)]
+    parts = [_read_part(catalogue, part, words, noises, has_silence, config) for part in range(len(PARTS))]
+    if noises:
+        background = _stretch(noises, 0)
+    else:
+        silent = parts[0].labels == parts[0].class_names.index(SILENCE)
+        background = audio.to_float(parts[0].waveforms[silent].ravel())
+    content = (array.tobytes() for part in parts for array in (*part.waveforms, part.labels))
+    return Splits(*parts, catalogue.name, fingerprint(content)), background
+
+
+def _choose_words(found: set[str], config: Config) -> tuple[str, ...]:
+    """The words to tell apart, in alphabetical order."""
+    there = sorted(word for word in found if word not in (UNKNOWN, SILENCE))
+    if missing := [word for word in config.words if word not in there]:
+        raise UserError(f"--words {' '.join(missing)}: there are no recordings of that; there are some of {', '.join(there)}.")
+    words = sorted(config.words) if config.words else list(COMMANDS) if set(COMMANDS) <= found else there
+    if len(words) < 2:
+        raise UserError(f"Expected recordings of two words or more, a folder for each; found {', '.join(words) or 'none'}.")
+    return tuple(words)
+
+
+def _read_part(catalogue, part: int, words, noises, has_silence: bool, config: Config) -> Clips:
+    """Read what is kept of a part: all clips of the words, as many of _unknown_ and _silence_ as a word has on average."""
+    rng = np.random.default_rng([config.seed, part])
+    found = np.array([word if word in (*words, SILENCE) else UNKNOWN for word in catalogue.words[part]])
+    counts = [int((found == word).sum()) for word in words]
+    if not all(counts):
+        raise UserError(
+            f"{catalogue.name}: there is no recording of '{words[counts.index(0)]}' for {PARTS[part]}. "
+            "Record more, by more speakers, or leave the word out with --words."
+        )
+    average = round(np.mean(counts))
+    limit = config.limit or len(found)
+    as_it_is = part == PARTS.index("test") and set(catalogue.words[part]) <= {*words, UNKNOWN, SILENCE}
+    most = dict.fromkeys((*words, UNKNOWN, SILENCE), limit)
+    if not as_it_is:
+        most |= {UNKNOWN: min(average, limit), SILENCE: min(average, limit)}
+    kept = [rng.permutation(np.flatnonzero(found == word))[:count] for word, count in most.items()]
+    rows = np.sort(np.concatenate(kept))
+    class_names = (*words, *(name for name in (UNKNOWN, SILENCE) if name == SILENCE or any(_others(catalogue, words))))
+    labels = [class_names.index(word) for word in found[rows]]
+    sources = [catalogue.sources[part][row] for row in rows]
+    made = 0 if has_silence else min(average, limit)
+
+    def waveforms() -> Iterator[np.ndarray]:
+        for waveform in catalogue.read(part, rows.tolist()):
+            yield audio.to_int16(audio.fit_length(waveform, config.samples))
+        noise = _stretch(noises, part) if made else None
+        for _ in range(made):
+            start = rng.integers(len(noise) - config.samples + 1)
+            yield audio.to_int16(rng.uniform(0, 1) * noise[start : start + config.samples])
+
+    labels += [class_names.index(SILENCE)] * made
+    sources += ["background noise"] * made
+    array = write_array(waveforms(), "int16").reshape(-1, config.samples)
+    return Clips(array, np.array(labels), class_names, sources)
+
+
+def _others(catalogue: Catalogue, words) -> Iterator[bool]:
+    return (word not in (*words, SILENCE) for part in catalogue.words for word in part)
+
+
+def _stretch(noises: list[np.ndarray], part: int) -> np.ndarray:
+    """What one part gets of the background noise: the first 80 % of each recording, the next 10 % or the last."""
+    borders = (0.0, 0.8, 0.9, 1.0)
+    return np.concatenate([one[int(borders[part] * len(one)) : int(borders[part + 1] * len(one))] for one in noises])
+
+
+def _catalogue_own(config: Config) -> Catalogue:
+    """The user's folder: as the archive of Speech Commands is laid out, or without its lists."""
+    folder = existing_path("--data", config.data)
+    if not folder.is_dir():
+        raise UserError(f"--data {folder} is a file; expected a folder with a folder for each word.")
+    found = sorted(path for path in folder.glob("*/*") if path.suffix.lower() in audio.SUFFIXES and path.is_file())
+    noises = [audio.read(path, config.sample_rate) for path in found if path.parent.name == BACKGROUND]
+    if noises and sum(map(len, noises)) * 0.1 < config.samples + len(noises):
+        raise UserError(f"{folder / BACKGROUND} holds too little: ten clips' length ({10 * config.clip_seconds} s) is needed.")
+    files = [path for path in found if path.parent.name != BACKGROUND]
+    if not files:
+        raise UserError(
+            f"--data {folder}: expected a folder for each word with {', '.join(audio.SUFFIXES)} files in it; found none."
+        )
+    names = [f"{path.parent.name}/{path.name}" for path in files]
+    number = _by_lists(folder, names) if (folder / "testing_list.txt").exists() else _by_speaker(files, config.seed)
+    parts = [np.flatnonzero(number == part) for part in range(len(PARTS))]
+
+    def read(part: int, rows: list[int]) -> Iterator[np.ndarray]:
+        return (audio.read(files[parts[part][row]], config.sample_rate) for row in rows)
+
+    words = [[files[row].parent.name for row in rows] for rows in parts]
+    return Catalogue(folder.resolve().name, words, [[names[row] for row in rows] for rows in parts], read, noises)
+
+
+def _by_lists(folder: Path, names: list[str]) -> np.ndarray:
+    """Number of each file's part, as validation_list.txt and testing_list.txt have it; train is what stands in neither."""
+    number = np.zeros(len(names), int)
+    rows = {name: row for row, name in enumerate(names)}
+    for part, file in ((1, "validation_list.txt"), (2, "testing_list.txt")):
+        if not (folder / file).exists():
+            raise UserError(f"--data {folder} has a testing_list.txt but no {file}; add it, or remove both.")
+        listed = (folder / file).read_text(encoding="utf-8").split()
+        if missing := [name for name in listed if name not in rows]:
+            raise UserError(f"{folder / file} names {len(missing)} files that are not there, the first one is {missing[0]}.")
+        number[[rows[name] for name in listed]] = part
+    print(f"{folder.name}: split by validation_list.txt and testing_list.txt.")
+    return number
+
+
+def _by_speaker(files: list[Path], seed: int) -> np.ndarray:
+    """80 / 10 / 10 %, every word in proportion, and no speaker in two parts where the names tell who speaks."""
+    matches = [SPEAKER.fullmatch(path.stem) for path in files]
+    known = all(matches)
+    groups = [match.group(1) for match in matches] if known else [str(path) for path in files]
+    folds = min(10, len(set(groups)))
+    if folds < 3:
+        raise UserError(f"{len(set(groups))} {'speakers' if known else 'recordings'} can't be split in three; record more.")
+    number = np.zeros(len(files), int)
+    words = [path.parent.name for path in files]
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(words, words, groups)
+    for part in (1, 2):
+        number[next(splitter)[1]] = part
+    print(f"Split by {'speaker' if known else 'file: the names tell no speaker, so one may stand in two parts'}.")
+    return number
+
+
+def _catalogue_public(config: Config) -> Catalogue:
+    if config.dataset != "sample":
+        try:
+            return _catalogue_tfds(load_tfds("speech_commands", list(PARTS), SPEECH_COMMANDS_HOST), config)
+        except Unavailable as reason:
+            if config.dataset == "speech_commands":
+                raise UserError(
+                    f"Speech Commands could not be had: {reason}. Set TFDS_DATA_DIR, give --data, or leave --dataset out."
+                ) from None
+            print(f"{'=' * 80}\nSpeech Commands could not be fetched: {reason}.\nGoing on with the SAMPLE, words from a")
+            print(f"synthesizer. Its numbers say that the program works, nothing about real speech.\n{'=' * 80}")
+    return _catalogue_sample(config)
+
+
+def _catalogue_tfds(parts: list, config: Config) -> Catalogue:
+    """Speech Commands (Warden, 2018) as TFDS has it: twelve classes, 16 kHz."""
+    names = [*COMMANDS, SILENCE, UNKNOWN]
+    words = [[names[row] for row in part.map(lambda row: row["label"]).as_numpy_iterator()] for part in parts]
+
+    def read(part: int, rows: list[int]) -> Iterator[np.ndarray]:
+        kept = set(rows)
+        for number, row in enumerate(parts[part].as_numpy_iterator()):
+            if number in kept:
+                yield audio.resample(audio.to_float(row["audio"]), 16_000, config.sample_rate)
+
+    sources = [[f"{part} {row}" for row in range(len(found))] for part, found in zip(PARTS, words, strict=True)]
+    return Catalogue("speech_commands", words, sources, read, [])
+
+
+def _catalogue_sample(config: Config) -> Catalogue:
+    words = [[word for word in sample.WORDS for _ in range(count)] for count in SAMPLE_SIZES.values()]
+
+    def read(part: int, rows: list[int]) -> Iterator[np.ndarray]:
+        for row in rows:
+            rng = np.random.default_rng([part, row])
+            yield audio.resample(sample.say(words[part][row], sample.make_voice(rng), rng), sample.RATE, config.sample_rate)
+
+    sources = [[f"{word} {part} {row}" for row, word in enumerate(found)] for part, found in zip(PARTS, words, strict=True)]
+    noise = audio.make_noise(NOISE_SECONDS * config.sample_rate, seed=0)
+    return Catalogue("sample", words, sources, read, [noise])

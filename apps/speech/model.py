@@ -1,0 +1,155 @@
+"""The network: waveform -> MFCC -> convolutions -> recurrent stack -> pooling -> a logit for each word."""
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from apps.speech import audio
+from apps.speech.augment import SpectrogramAugmentation
+from apps.speech.config import Config
+from apps.speech.features import CepstralCoefficients, LogMelSpectrogram, deltas
+from shared import rnn
+
+KERNEL = 5  # frames and coefficients that a convolution looks at
+HALVINGS = 2  # so many convolutions halve the number of frames
+
+
+def build_features(config: Config) -> keras.Model:
+    """Waveforms `(batch, samples)` to "mel" `(batch, frames, mels)` and "mfcc" `(batch, frames, n_mfcc)`."""
+    waveform = keras.Input((config.samples,), name="waveform")
+    mel = _log_mel(config)(waveform)
+    return keras.Model(waveform, {"mel": mel, "mfcc": CepstralCoefficients(config.n_mfcc, name="mfcc")(mel)}, name="features")
+
+
+def coefficient_statistics(features: keras.Model, waveforms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of each coefficient `(n_mfcc,)` over at most 2,000 of the training clips."""
+    rows = waveforms[:: -(-len(waveforms) // 2_000)]
+    mfcc = np.concatenate([features.predict_on_batch(audio.to_float(part))["mfcc"] for part in np.array_split(rows, 16)])
+    return mfcc.mean(axis=(0, 1)), mfcc.var(axis=(0, 1))
+
+
+def build_model(config: Config, num_classes: int, mean, variance) -> keras.Model:
+    """Build the network.
+
+    Args:
+        config: the knobs.
+        num_classes: how many words, with _unknown_ and _silence_.
+        mean, variance: of the training clips' coefficients, `(n_mfcc,)` each.
+
+    Returns:
+        Uncompiled model from waveforms `(batch, samples)`, from -1 to 1, to logits `(batch, num_classes)`.
+    """
+    waveform = keras.Input((config.samples,), name="waveform")
+    mel = _log_mel(config)(waveform)
+    mel = SpectrogramAugmentation(
+        config.time_masks,
+        round(config.longest_mask * config.sample_rate / config.hop_length),
+        config.frequency_masks,
+        config.widest_mask,
+        config.mel_warp,
+        config.seed,
+        name="augmentation",
+    )(mel)
+    x, _, _ = _layers(config, mel, mean, variance)
+    x = rnn.pool(x, config.pooling, bidirectional=config.bidirectional)
+    return keras.Model(waveform, _logits(config, num_classes, x), name="network")
+
+
+def build_servable(network: keras.Model) -> keras.Model:
+    """What is saved: waveforms `(batch, samples)` in, from -1 to 1, probabilities `(batch, classes)` out."""
+    waveform = keras.Input(network.input_shape[1:], name="waveform")
+    return keras.Model(waveform, layers.Softmax(dtype="float32", name="probabilities")(network(waveform)), name="servable")
+
+
+def build_streamer(config: Config, network: keras.Model) -> keras.Model:
+    """Build the same network to hear a stream piece by piece, see `apps.speech.stream.FrameByFrame`.
+
+    Returns:
+        Model from a dict of "waveform" `(batch, samples)` and "memory", see `zero_memory`, to a dict of "probabilities"
+        `(batch, frames, classes)` and "memory", that after the last frame. The frames of a piece have to be a multiple of
+        `frames_per_output`, and every so many frames there are probabilities.
+    """
+    waveform = keras.Input((None,), name="waveform")
+    memory = keras.tree.map_structure(lambda zeros: keras.Input(zeros.shape[1:]), zero_memory(config))
+    mel = _log_mel(config, center=False)(waveform)
+    normalization = network.get_layer("normalization")
+    mean, variance = np.ravel(normalization.mean), np.ravel(normalization.variance)
+    x, pasts, states = _layers(config, mel, mean, variance, **memory)
+    probabilities = layers.Softmax(name="probabilities")(_logits(config, network.output_shape[-1], x))
+    outputs = {"probabilities": probabilities, "memory": {"pasts": pasts, "states": states}}
+    streamer = keras.Model({"waveform": waveform, "memory": memory}, outputs, name="streamer")
+    streamer.set_weights(network.get_weights())
+    return streamer
+
+
+def frames_per_output(config: Config) -> int:
+    """Frames from one step of the recurrence to the next: the convolutions thin them out."""
+    return 2 ** min(len(config.filters), HALVINGS)
+
+
+def zero_memory(config: Config) -> dict[str, list]:
+    """What a streamer remembers before it has heard anything: the last inputs of each convolution, and recurrent states."""
+    pasts, width, channels = [], config.n_mfcc, 1
+    for filters in config.filters:
+        pasts.append(np.zeros((1, KERNEL - 1, width, channels), np.float32))
+        width, channels = (width + 1) // 2, filters
+    one = np.zeros((1, config.units), np.float32)
+    return {"pasts": pasts, "states": [[one] * rnn.STATES_PER_LAYER[config.cell]] * config.num_layers}
+
+
+def _log_mel(config: Config, center: bool = True) -> keras.layers.Layer:
+    return LogMelSpectrogram(
+        config.sample_rate,
+        config.window_length,
+        config.hop_length,
+        config.mels,
+        highest_frequency=config.sample_rate / 2,
+        top_db=config.top_db,
+        center=center,
+        name="log_mel",
+    )
+
+
+def _layers(config: Config, mel, mean, variance, pasts=None, states=None):
+    """From mel spectrogram to the recurrent stack's outputs `(batch, frames, features)`, pasts and states."""
+    mfcc = CepstralCoefficients(config.n_mfcc, name="mfcc")(mel)
+    x = layers.Normalization(mean=mean, variance=variance, name="normalization")(mfcc)
+    x = ops.stack([x, deltas(x), deltas(deltas(x))] if config.deltas else [x], axis=-1)
+    x, pasts = _convolutions(config, x, pasts)
+    x, states = rnn.recurrent_stack(
+        x,
+        cell=config.cell,
+        units=config.units,
+        num_layers=config.num_layers,
+        bidirectional=config.bidirectional,
+        dropout=config.dropout,
+        residual=config.residual,
+        normalization=config.normalization,
+        activation=config.activation,
+        return_state=True,
+        initial_state=states,
+    )
+    return x, pasts, states
+
+
+def _convolutions(config: Config, x, pasts=None):
+    """From `(batch, frames, coefficients, channels)` to `(batch, fewer frames, features)`, and the inputs to remember.
+
+    They look at the past alone (what is before the clip is 0), so that a stream can be heard frame by frame.
+    """
+    new_pasts = []
+    for number, filters in enumerate(config.filters, start=1):
+        before = [[0, 0], [KERNEL - 1, 0], [0, 0], [0, 0]]
+        x = ops.concatenate([pasts[number - 1], x], axis=1) if pasts else ops.pad(x, before)
+        new_pasts.append(x[:, 1 - KERNEL :])
+        x = ops.pad(x, [[0, 0], [0, 0], [KERNEL // 2, KERNEL // 2], [0, 0]])
+        strides = (2 if number <= HALVINGS else 1, 2)
+        x = layers.Conv2D(filters, KERNEL, strides, use_bias=False, name=f"convolution_{number}")(x)
+        x = layers.BatchNormalization(name=f"convolution_{number}_batch_normalization")(x)
+        x = layers.ReLU(name=f"convolution_{number}_relu")(x)
+    return layers.Reshape((-1, x.shape[2] * x.shape[3]), name="features_of_frames")(x), new_pasts
+
+
+def _logits(config: Config, num_classes: int, x):
+    x = layers.Dropout(config.dropout, name="head_dropout")(x)
+    return ops.cast(layers.Dense(num_classes, name="logits")(x), "float32")

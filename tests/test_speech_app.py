@@ -1,0 +1,418 @@
+"""The speech app as a user meets it: own folders, the sample, train, resume, predict, and what can go wrong."""
+
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import soundfile
+import tensorflow as tf
+from sklearn.metrics import accuracy_score, precision_score, recall_score
+
+from apps.speech import audio, baseline, data, predict, report, sample, train
+from apps.speech.config import PRESETS, Config
+from apps.speech.model import build_features
+from shared import cli, runs
+from shared.cli import UserError
+
+RATE = 16_000
+TINY = replace(PRESETS["smoke"], data="words", filters=(4,), units=4, n_mfcc=10, batch_size=8)
+
+
+def make_folder(path: Path, words=("go", "stop"), speakers=10, repeats=2, nohash=True, seconds=0.6):
+    """Tones of a pitch for each word, by speakers who differ in loudness."""
+    for number, word in enumerate(words):
+        (path / word).mkdir(parents=True)
+        for speaker in range(speakers):
+            for repeat in range(repeats):
+                time = np.arange(int(RATE * seconds)) / RATE
+                wave = (0.1 + 0.05 * speaker) * np.sin(2 * np.pi * (300 + 400 * number + 10 * repeat) * time)
+                name = f"speaker{speaker}_nohash_{repeat}.wav" if nohash else f"{speaker}-{repeat}.wav"
+                soundfile.write(path / word / name, wave, RATE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """A finished run on tones, made where no other test works."""
+    here = tmp_path_factory.mktemp("speech")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(here)
+        patch.setattr("apps.speech.stream.TRACK_SECONDS", 30.0)
+        make_folder(Path("words"), speakers=12)
+        return here / train.train(TINY)
+
+
+@pytest.fixture
+def beside_the_run(run_folder, monkeypatch):
+    monkeypatch.chdir(run_folder.parent.parent.parent)
+    return run_folder
+
+
+def test_run_folder_is_whole(run_folder):
+    files = {path.name for path in run_folder.iterdir()}
+    assert files == {
+        *("config.json", "environment.json", "metrics.json", "history.csv", "mistakes.csv", "words.csv"),
+        *("model.keras", "report.md", "logs", "plots"),
+    }
+    plots = {path.stem for path in (run_folder / "plots").iterdir()}
+    assert plots == {"augmentation", "confusion_matrix", "false_alarms", "reliability", "training"}
+    metrics = json.loads((run_folder / "metrics.json").read_text())
+    assert metrics["dataset"] == "words"
+    assert metrics["class_names"] == ["go", "stop", "_silence_"]
+    assert metrics["beats_baseline"] == (metrics["test_accuracy"] > metrics["baseline_accuracy"])
+    assert 0 <= metrics["stream_hits"] <= metrics["stream_commands"]
+
+
+def test_saved_model_takes_a_waveform_and_answers_as_the_run_did(beside_the_run):
+    model = keras.models.load_model(beside_the_run / "model.keras", compile=False)
+    test = data.load(TINY)[0].test
+    probabilities = report.predict(model, test)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    metrics = json.loads((beside_the_run / "metrics.json").read_text())
+    assert metrics["test_accuracy"] == pytest.approx(accuracy_score(test.labels, probabilities.argmax(axis=1)))
+    words = report.table_of_words(test, probabilities)
+    options = {"labels": [0], "average": None, "zero_division": 0}
+    assert words.loc["go", "precision"] == precision_score(test.labels, probabilities.argmax(axis=1), **options)[0]
+    assert words.loc["go", "recall"] == recall_score(test.labels, probabilities.argmax(axis=1), **options)[0]
+
+
+def test_tensorboard_has_confusion_matrices_and_mistakes_to_listen_to(tmp_path):
+    rng = np.random.default_rng(0)
+    clips = data.Clips(audio.to_int16(0.1 * rng.normal(size=(4, RATE))), np.arange(4) % 2, ("go", "stop"), list("abcd"))
+    wrong = np.eye(2)[1 - clips.labels]
+    config = replace(TINY, data=None)
+    (tmp_path / "plots").mkdir()
+    report.write_tensorboard(tmp_path, config, report.table_of_mistakes(clips, wrong), clips, build_features(config))
+    values = [
+        value
+        for file in (tmp_path / "logs" / "report").glob("events*")
+        for event in tf.compat.v1.train.summary_iterator(str(file))
+        for value in event.summary.value
+    ]
+    assert sum("taken for" in value.tag and value.metadata.plugin_data.plugin_name == "audio" for value in values) == 4
+    assert sum("taken for" in value.tag and value.metadata.plugin_data.plugin_name == "images" for value in values) == 4
+
+
+def test_confusion_matrix_is_written_every_epoch(run_folder):
+    steps = sorted(
+        event.step
+        for file in (run_folder / "logs" / "validation").glob("events*")
+        for event in tf.compat.v1.train.summary_iterator(str(file))
+        for value in event.summary.value
+        if value.tag == "confusion matrix"
+    )
+    assert steps == [0, 1]
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one(run_folder, monkeypatch):
+    monkeypatch.setattr("apps.speech.stream.TRACK_SECONDS", 30.0)
+    shutil.copytree(run_folder.parent.parent.parent / "words", "words")
+
+    class Killed(BaseException):
+        pass
+
+    def kill(self, epoch, logs=None):
+        if epoch == 1 and not Path("killed").exists():
+            Path("killed").touch()
+            raise Killed
+
+    monkeypatch.setattr(report.ConfusionMatrices, "on_epoch_begin", kill, raising=False)
+    with pytest.raises(Killed):
+        train.train(TINY)
+    resumed = train.train(replace(TINY, resume=True))
+    one, other = (json.loads((folder / "metrics.json").read_text()) for folder in (resumed, run_folder))
+    assert one["test_log_loss"] == other["test_log_loss"]
+    assert one["validation_accuracy"] == other["validation_accuracy"]
+
+
+def test_knobs_compose_and_a_stream_network_carries_its_state(monkeypatch, capsys):
+    monkeypatch.setattr("apps.speech.stream.TRACK_SECONDS", 30.0)
+    make_folder(Path("words"), speakers=10)
+    options = {"cell": "lstm", "num_layers": 2, "residual": True, "normalization": "layer", "clipping": "adaptive"}
+    flat = train.train(replace(TINY, epochs=1, deltas=True, filters=(), pooling="mean", precision="mixed_bfloat16", **options))
+    assert (flat / "model.keras").exists()
+    train.train(replace(TINY, epochs=1, bidirectional=False, top_db=None, pooling="last"))
+    capsys.readouterr()
+    predict.predict(predict.Request(stream="words/go/speaker1_nohash_0.wav", threshold=0.0))
+    shown = capsys.readouterr()
+    assert "frame by frame" in shown.err
+    assert shown.out.split()[2] in ("go", "stop")
+
+
+def test_predict_names_the_likeliest_words_of_each_file(beside_the_run, capsys):
+    stereo = np.random.default_rng(0).normal(size=(44_100 // 2, 2)) * 0.1
+    soundfile.write("noise.flac", stereo, 44_100)
+    predict.predict(predict.Request(clips=("words/go/speaker1_nohash_0.wav", "noise.flac")))
+    lines = capsys.readouterr().out.splitlines()
+    model = keras.models.load_model(beside_the_run / "model.keras", compile=False)
+    clip = audio.fit_length(audio.read(Path("words/go/speaker1_nohash_0.wav"), RATE), TINY.samples)
+    row = np.asarray(model(clip[None]))[0]
+    assert lines[0].startswith(f"words/go/speaker1_nohash_0.wav: {['go', 'stop', '_silence_'][row.argmax()]} {row.max():.3f}")
+    assert lines[1].startswith("noise.flac: ")
+
+
+def test_predict_finds_commands_in_a_long_recording(beside_the_run, capsys):
+    wave = np.concatenate([np.zeros(RATE), soundfile.read("words/stop/speaker2_nohash_0.wav")[0], np.zeros(2 * RATE)])
+    soundfile.write("long.wav", wave, RATE)
+    predict.predict(predict.Request(stream="long.wav", threshold=0.0))
+    shown = capsys.readouterr()
+    assert "a window that slides" in shown.err
+    times = [float(line.split()[0]) for line in shown.out.splitlines()]
+    assert len(times) >= 3
+    assert min(np.diff(times)) >= 0.8 - 1e-6  # the hold-off
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({}, "got 0 of the three"),
+        ({"clips": ("a.wav",), "microphone": True}, "got 2 of the three"),
+        ({"clips": ("nowhere.wav",)}, "nowhere.wav: there is no such file"),
+        ({"stream": "nowhere.wav"}, "nowhere.wav: there is no such file"),
+    ],
+)
+def test_predict_says_what_is_wrong(beside_the_run, request_, message):
+    with pytest.raises(UserError, match=message):
+        predict.predict(predict.Request(**request_))
+
+
+def test_microphone_without_its_package_is_explained(beside_the_run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    with pytest.raises(UserError, match=r"\[microphone\]"):
+        predict.predict(predict.Request(microphone=True))
+
+
+def test_own_folder_is_split_by_speaker_where_names_tell_them(capsys):
+    make_folder(Path("words"), ("go", "stop", "left"), speakers=20)
+    splits, _ = data.load(TINY)
+    assert "Split by speaker." in capsys.readouterr().out
+    speakers = [
+        {Path(source).stem.split("_nohash_")[0] for source in part.sources} - {"background noise"} for part in splits[:3]
+    ]
+    assert all(speakers)
+    assert not speakers[0] & speakers[1]
+    assert not speakers[0] & speakers[2]
+    assert not speakers[1] & speakers[2]
+    for part, count in zip(splits[:3], (16, 2, 2), strict=True):
+        words = part.labels[part.labels < 3]
+        assert np.bincount(words).tolist() == [2 * count] * 3
+        assert (part.labels == 3).sum() == 2 * count  # silence, as many as a word
+
+
+def test_own_folder_without_speakers_is_split_by_file(capsys):
+    make_folder(Path("words"), speakers=10, nohash=False)
+    splits, _ = data.load(TINY)
+    assert "Split by file" in capsys.readouterr().out
+    sources = [set(part.sources) - {"background noise"} for part in splits[:3]]
+    assert len(set.union(*sources)) == sum(map(len, sources)) == 40
+
+
+def test_lists_of_the_official_archive_are_kept_to(capsys):
+    folder = make_folder(Path("words"), speakers=6)
+    (folder / "validation_list.txt").write_text("go/speaker1_nohash_0.wav\nstop/speaker1_nohash_1.wav\n")
+    (folder / "testing_list.txt").write_text("go/speaker2_nohash_0.wav\nstop/speaker0_nohash_0.wav\n")
+    splits, _ = data.load(TINY)
+    assert sorted(splits.validation.sources)[:2] == ["background noise", "go/speaker1_nohash_0.wav"]
+    assert {"go/speaker2_nohash_0.wav", "stop/speaker0_nohash_0.wav"} < set(splits.test.sources)
+    assert len(splits.train.labels) == 20 + 10
+    (folder / "testing_list.txt").write_text("go/gone.wav\n")
+    with pytest.raises(UserError, match=r"names 1 files that are not there, the first one is go/gone\.wav"):
+        data.load(TINY)
+
+
+def test_words_that_are_not_asked_for_become_unknown_and_are_balanced():
+    make_folder(Path("words"), ("go", "stop", "left", "right", "up"), speakers=10)
+    splits, _ = data.load(replace(TINY, words=("stop", "go")))
+    assert splits.train.class_names == ("go", "stop", "_unknown_", "_silence_")
+    assert np.bincount(splits.train.labels).tolist() == [16, 16, 16, 16]
+    unknown = [source for source, label in zip(splits.train.sources, splits.train.labels, strict=True) if label == 2]
+    assert {source.split("/")[0] for source in unknown} == {"left", "right", "up"}
+
+
+def test_background_noise_is_cut_in_time_so_that_no_part_hears_anothers():
+    folder = make_folder(Path("words"), speakers=10)
+    (folder / "_background_noise_").mkdir()
+    ramp = np.linspace(-0.9, 0.9, 30 * RATE)
+    soundfile.write(folder / "_background_noise_" / "ramp.wav", ramp, RATE, subtype="FLOAT")
+    splits, background = data.load(TINY)
+    assert background.max() <= 0.9 * 0.6 + 1e-3  # 80 % of the way from -0.9 to 0.9
+    assert background.min() == pytest.approx(-0.9)
+    for part, least, most in ((splits.validation, 0.54, 0.72), (splits.test, 0.72, 0.9)):
+        silent = audio.to_float(part.waveforms[part.labels == 2])
+        assert len(silent)
+        slopes = np.diff(silent[:, [0, -1]], axis=1)[:, 0]
+        loudness = slopes / (1.8 / 30)  # each is a piece of the ramp times a volume from 0 to 1
+        middles = silent.mean(axis=1)[loudness > 0.05] / loudness[loudness > 0.05]
+        assert ((middles > least - 0.02) & (middles < most + 0.02)).all()
+
+
+def test_silence_folder_is_the_noise_to_train_with():
+    make_folder(Path("words"), ("go", "stop", "_silence_"), speakers=10)
+    splits, background = data.load(TINY)
+    assert splits.train.class_names == ("go", "stop", "_silence_")
+    silent = splits.train.waveforms[splits.train.labels == 2]
+    np.testing.assert_array_equal(background, audio.to_float(silent.ravel()))
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda: None, "there is no such file or folder"),
+        (lambda: Path("words").touch(), "is a file; expected a folder"),
+        (lambda: Path("words").mkdir(), "expected a folder for each word"),
+        (lambda: make_folder(Path("words"), ("go",)), "two words or more"),
+        (lambda: make_folder(Path("words"), speakers=2), "2 speakers can't be split in three"),
+        (
+            lambda: (make_folder(Path("words")) / "go" / "broken.wav").write_bytes(b"no sound"),
+            r"broken\.wav can't be read as audio",
+        ),
+        (lambda: soundfile.write(make_folder(Path("words")) / "go" / "x.wav", np.zeros(0), RATE), "recording of length 0"),
+        (lambda: (make_folder(Path("words")) / "testing_list.txt").touch(), r"no validation_list\.txt"),
+    ],
+)
+def test_bad_folders_are_explained_and_leave_no_run(prepare, message):
+    prepare()
+    with pytest.raises(UserError, match=message):
+        train.train(TINY)
+    assert not Path("runs").exists()
+
+
+def test_unknown_words_are_explained():
+    make_folder(Path("words"))
+    with pytest.raises(UserError, match="--words dog: there are no recordings of that; there are some of go, stop"):
+        data.load(replace(TINY, words=("go", "dog")))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"words": ("go",)}, "--words names two or more"),
+        ({"n_mfcc": 50}, r"--n-mfcc is at most --mels \(40\); got 50"),
+        ({"clip_seconds": 0.01}, "shorter than one window"),
+        ({"noise_share": 1.5}, "--noise-share"),
+        ({"lowest_snr": 40.0}, "--lowest-snr"),
+        ({"filters": (8, 0)}, "--filters"),
+        ({"activation": "relu"}, "--activation relu"),
+        ({"units": 0}, "--units is 1 or more; got 0"),
+    ],
+)
+def test_bad_flags_are_explained(flags, message):
+    with pytest.raises(UserError, match=message):
+        Config(**flags)
+
+
+def test_reading_takes_any_rate_and_any_number_of_channels():
+    time = np.arange(44_100) / 44_100
+    tone = 0.5 * np.sin(2 * np.pi * 1_000 * time)
+    for name in ("a.wav", "a.flac", "a.ogg"):
+        soundfile.write(name, np.stack([tone, 0 * tone], axis=1), 44_100)
+        heard = audio.read(Path(name), RATE)
+        assert len(heard) == RATE
+        assert np.argmax(np.abs(np.fft.rfft(heard))) == pytest.approx(1_000, abs=2)
+        assert heard[2_000:14_000].std() == pytest.approx(0.25 / np.sqrt(2), rel=0.02)
+
+
+def test_lengths_are_fitted():
+    np.testing.assert_array_equal(audio.fit_length(np.array([1.0, 2.0]), 5), [0, 1, 2, 0, 0])
+    np.testing.assert_array_equal(audio.fit_length(np.array([0.0, 1.0, 0.0, 3.0, -3.0, 0.0]), 2), [3, -3])
+    waveform = np.array([-1.0, -0.5, 0.0, 0.5, 0.999, 2.0])
+    np.testing.assert_allclose(audio.to_float(audio.to_int16(waveform)), np.clip(waveform, -1, 32767 / 32768), atol=1 / 32768)
+
+
+def test_sample_has_its_own_speakers_in_every_part_and_says_each_word_otherwise():
+    splits, _ = data.load(replace(TINY, data=None, dataset="sample", limit=3))
+    assert splits.name == "sample"
+    assert splits.train.class_names == (*data.COMMANDS, "_unknown_", "_silence_")
+    assert np.bincount(splits.train.labels).tolist() == [3] * 12
+    assert len(np.unique(splits.train.waveforms, axis=0)) == 36
+    rng = np.random.default_rng(0)
+    voice = sample.Voice(pitch=120, throat=1.0, pace=1.5, breath=0.0)
+    sample_of_a = sample.say("up", voice, rng)
+    spectrum = np.abs(np.fft.rfft(sample_of_a, RATE))
+    peaks = spectrum[:2_000].reshape(-1, 20).sum(axis=1)  # 20 Hz a bin
+    assert 500 < 20 * np.argmax(peaks) < 1_300  # the first two formants of the vowel in "up"
+
+
+def test_tfds_classes_are_named(monkeypatch):
+    rng = np.random.default_rng(0)
+
+    def load(name, splits, host):
+        rows = {"audio": rng.integers(-3_000, 3_000, (24, 9_000)), "label": np.arange(24) % 12}
+        return [tf.data.Dataset.from_tensor_slices(rows) for _ in splits]
+
+    monkeypatch.setattr(data, "load_tfds", load)
+    splits, background = data.load(replace(TINY, data=None, dataset="speech_commands"))
+    assert splits.name == "speech_commands"
+    assert np.bincount(splits.train.labels).tolist() == [2] * 12
+    assert splits.train.class_names == (*data.COMMANDS, "_unknown_", "_silence_")
+    assert [source for source, label in zip(splits.test.sources, splits.test.labels, strict=True) if label == 11] == [
+        "test 10",
+        "test 22",
+    ]
+    assert len(background) == 2 * RATE
+
+
+def test_without_network_the_sample_stands_in(monkeypatch, capsys):
+    monkeypatch.setenv("TFDS_DATA_DIR", "nowhere")
+    monkeypatch.setattr("shared.data._silence", lambda host: f"{host} does not answer (test)")
+    splits, _ = data.load(replace(TINY, data=None, limit=1))
+    assert splits.name == "sample"
+    assert "Going on with the SAMPLE" in capsys.readouterr().out
+    with pytest.raises(UserError, match="Speech Commands could not be had"):
+        data.load(replace(TINY, data=None, dataset="speech_commands"))
+
+
+def test_false_alarms_by_hand():
+    clips = data.Clips(np.zeros((4, 1)), np.array([0, 1, 2, 3]), ("go", "stop", "_unknown_", "_silence_"), list("abcd"))
+    probabilities = np.array([[0.7, 0.1, 0.1, 0.1], [0.6, 0.3, 0.1, 0.0], [0.1, 0.5, 0.4, 0.0], [0.0, 0.1, 0.1, 0.8]])
+    accepts, rejects = report.false_alarm_rates(clips, probabilities, np.array([0.0, 0.4, 0.65, 0.9]))
+    assert accepts.tolist() == [1.0, 0.5, 0.0, 0.0]
+    assert rejects.tolist() == [0.5, 0.5, 0.5, 1.0]
+
+
+def test_baseline_sees_pooled_coefficients():
+    clips = data.Clips(
+        audio.to_int16(0.1 * np.random.default_rng(0).normal(size=(3, RATE))), np.zeros(3, int), ("go",), list("abc")
+    )
+    features = build_features(replace(TINY, data=None))
+    rows = baseline.statistics(features, clips)
+    mfcc = np.asarray(features(audio.to_float(clips.waveforms))["mfcc"])[1]
+    expected = np.concatenate([mfcc.mean(0), mfcc.std(0), mfcc.min(0), mfcc.max(0)])
+    np.testing.assert_allclose(rows[1], expected, rtol=1e-4)
+
+
+def test_a_users_mistake_ends_with_status_2_and_no_traceback(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["train", "--data", "nowhere"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.run(train.main)
+    assert stopped.value.code == 2
+    assert "--data nowhere: there is no such file or folder" in capsys.readouterr().err
+
+
+def test_small_preset_has_under_80_000_parameters():
+    from apps.speech.model import build_model
+
+    config = PRESETS["small"]
+    network = build_model(config, 12, np.zeros(config.n_mfcc), np.ones(config.n_mfcc))
+    assert network.count_params() < 80_000
+
+
+def test_augmentation_is_drawn(tmp_path):
+    config = replace(TINY, data=None)
+    rng = np.random.default_rng(0)
+    clips = data.Clips(
+        audio.to_int16(0.1 * rng.normal(size=(6, RATE))), np.arange(6) % 3, ("go", "stop", "_silence_"), list("abcdef")
+    )
+    report.plot_augmentation(tmp_path / "sheet.png", config, build_features(config), clips, audio.make_noise(3 * RATE, 0))
+    assert (tmp_path / "sheet.png").stat().st_size > 10_000
+
+
+def test_runs_names_the_metric(beside_the_run, capsys):
+    runs.main()
+    row = next(line for line in capsys.readouterr().out.splitlines() if beside_the_run.name in line)
+    assert "accuracy" in row

@@ -1,0 +1,254 @@
+"""MFCC in the model against librosa; augmentation and streaming against closed forms and the offline network."""
+
+from dataclasses import replace
+
+import keras
+import librosa
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from apps.speech import audio, augment, stream
+from apps.speech.config import DEFAULT, PRESETS
+from apps.speech.data import Clips
+from apps.speech.features import CepstralCoefficients, LogMelSpectrogram, deltas, mel_filters
+from apps.speech.model import build_features, build_model, build_servable
+
+RATE = 16_000
+SMALL = replace(PRESETS["smoke"], units=8, filters=(4, 6), num_layers=2)
+STREAMED = replace(SMALL, bidirectional=False, top_db=None, pooling="last")
+
+
+def waveforms(samples):
+    """A gliding tone, noise at two levels, clipped noise, a click, and silence."""
+    rng, time = np.random.default_rng(0), np.arange(samples) / RATE
+    click = np.zeros(samples)
+    click[samples // 3] = 1.0
+    noise = rng.normal(size=samples)
+    tone = np.sin(2 * np.pi * (300 + 900 * time) * time)
+    # What lies 140 dB below a pure tone is the rounding of 32-bit numbers, in librosa and here: a little hiss drowns it.
+    rows = [0.5 * tone + 1e-4 * noise, 0.1 * noise, 1e-4 * noise, np.clip(5 * noise, -1, 1), click]
+    return np.stack([*rows, np.zeros(samples)]).astype("float32")
+
+
+SETTINGS = [
+    {},
+    {"window_length": 480, "hop_length": 200, "mels": 64},
+    {"window_length": 512, "hop_length": 256, "mels": 80, "lowest_frequency": 0.0, "top_db": None},
+    {"window_length": 300, "mels": 26, "highest_frequency": 6_000.0, "top_db": 40.0},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("samples", [16_000, 9_999, 600])
+def test_mfcc_equals_librosa_clip_by_clip(settings, samples):
+    layer = LogMelSpectrogram(**settings)
+    found = np.asarray(CepstralCoefficients(20)(layer(waveforms(samples))))
+    for row, waveform in zip(found, waveforms(samples), strict=True):
+        power = librosa.feature.melspectrogram(
+            y=waveform,
+            sr=RATE,
+            n_fft=layer.fft_length,
+            win_length=layer.window_length,
+            hop_length=layer.hop_length,
+            n_mels=layer.mels,
+            fmin=layer.lowest_frequency,
+            fmax=layer.highest_frequency,
+        )
+        expected = librosa.feature.mfcc(S=librosa.power_to_db(power, top_db=layer.top_db), n_mfcc=20).T
+        assert row.shape == expected.shape == (layer.compute_output_shape((1, samples))[1], 20)
+        assert np.abs(row - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_default_call_equals_librosa_with_its_own_names():
+    waveform = waveforms(16_000)[0]
+    expected = librosa.feature.mfcc(
+        y=waveform, sr=RATE, n_mfcc=40, n_fft=512, win_length=480, hop_length=160, n_mels=40, fmin=20, fmax=8_000
+    ).T
+    found = np.asarray(build_features(DEFAULT)(waveform[None])["mfcc"])[0]
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("mels", [26, 40, 80])
+def test_mel_filters_equal_librosas(mels):
+    expected = librosa.filters.mel(sr=RATE, n_fft=512, n_mels=mels, fmin=20, fmax=7_600)
+    np.testing.assert_allclose(mel_filters(RATE, 512, mels, 20, 7_600), expected.T, atol=1e-6)
+
+
+def test_deltas_equal_librosas():
+    features = np.random.default_rng(0).normal(size=(2, 30, 5)).astype("float32")
+    expected = librosa.feature.delta(features, width=9, axis=1, mode="nearest")
+    np.testing.assert_allclose(deltas(features), expected, atol=1e-5)
+
+
+def test_a_layer_comes_back_from_its_config():
+    for layer in (
+        LogMelSpectrogram(window_length=480, top_db=None, center=False),
+        CepstralCoefficients(13),
+        augment.SpectrogramAugmentation(2, 15, 1, 7, 0.1, seed=3),
+    ):
+        copy = type(layer).from_config(layer.get_config())
+        assert copy.get_config() == layer.get_config()
+
+
+def test_reading_at_other_times_is_linear_interpolation():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(3, 50)).astype("float32")
+    speed, shift = np.array([[1.0], [1.2], [0.7]], "float32"), np.array([[3.0], [-2.5], [0.0]], "float32")
+    found = np.asarray(augment.read_at(tf.constant(rows), tf.constant(speed), tf.constant(shift)))
+    for row, s, d, result in zip(rows, speed, shift, found, strict=True):
+        position = 24.5 + (np.arange(50) - 24.5) * s + d
+        expected = np.interp(position, np.arange(-1, 51), [0, *row, 0], left=0, right=0)
+        np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
+def test_faster_reading_raises_the_pitch():
+    tone = np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE).astype("float32")[None]
+    faster = np.asarray(augment.read_at(tf.constant(tone), tf.constant([[1.1]]), tf.constant([[0.0]])))[0]
+    assert np.argmax(np.abs(np.fft.rfft(faster))) == pytest.approx(484, abs=1)
+
+
+def test_background_noise_has_the_asked_signal_to_noise_ratio():
+    quiet = replace(
+        DEFAULT, speed_change=0.0, time_shift=0.0, gain_change=0.0, noise_share=1.0, lowest_snr=6.0, highest_snr=6.0
+    )
+    tone = 0.1 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE).astype("float32")[None]
+    noise = audio.make_noise(RATE * 5, seed=0)
+    mixed = np.asarray(augment.augment(tf.constant(tone), tf.constant(noise), quiet, tf.constant([0, 1])))
+    added = mixed - tone
+    assert 20 * np.log10(tone.std() / np.sqrt(np.mean(added**2))) == pytest.approx(6, abs=0.05)
+    still = replace(quiet, noise_share=0.0)
+    np.testing.assert_allclose(
+        augment.augment(tf.constant(tone), tf.constant(noise), still, tf.constant([0, 1])), tone, atol=1e-6
+    )
+
+
+def test_masks_hide_stretches_with_the_mean_in_training_alone():
+    layer = augment.SpectrogramAugmentation(time_masks=1, longest=10, frequency_masks=1, widest=5, warp=0.0, seed=0)
+    values = np.random.default_rng(0).normal(size=(64, 50, 20)).astype("float32")
+    np.testing.assert_array_equal(layer(values), values)
+    masked = np.asarray(layer(values, training=True))
+    hidden = np.abs(masked - values.mean(axis=(1, 2), keepdims=True)) < 1e-6
+    kept = np.isclose(masked, values, atol=1e-5)
+    assert (hidden | kept).all()
+    frames, bands = hidden.all(axis=2).sum(axis=1), hidden.all(axis=1).sum(axis=1)
+    assert frames.max() <= 10
+    assert bands.max() <= 5
+    assert 3 < frames.mean() < 7  # uniform from 0 to 10
+    assert 1.5 < bands.mean() < 3.5
+
+
+def test_mel_warp_stretches_the_spectrum_linearly():
+    layer = augment.SpectrogramAugmentation(0, 0, 0, 0, warp=0.2, seed=0)
+    ramp = np.tile(np.arange(20, dtype="float32"), (200, 3, 1))
+    warped = np.asarray(layer(ramp, training=True))
+    factors = warped[:, 0, 10] / 10
+    assert 0.8 <= factors.min() < 0.85
+    assert 1.15 < factors.max() <= 1.2
+    expected = np.minimum(np.arange(20) * factors[:, None], 19)
+    np.testing.assert_allclose(warped[:, 0], expected, atol=1e-3)
+
+
+def clips_of_noise(count=40):
+    rng = np.random.default_rng(0)
+    names = ("go", "stop", "_unknown_", "_silence_")
+    rows = audio.to_int16(rng.normal(size=(count, RATE)) * 0.1)
+    return Clips(rows, np.arange(count) % 4, names, [str(row) for row in range(count)])
+
+
+def test_an_epoch_depends_on_its_number_alone_and_has_every_clip_once():
+    clips, noise = clips_of_noise(), audio.make_noise(RATE * 3, seed=0)
+    config = replace(DEFAULT, batch_size=16)
+    batches, steps = augment.training_batches(clips, noise, config)
+    assert steps == 3
+    both = [(np.asarray(x), np.asarray(y)) for x, y in batches.take(2 * steps)]
+    resumed = [(np.asarray(x), np.asarray(y)) for x, y in augment.training_batches(clips, noise, config, 1)[0].take(steps)]
+    for (x, y), (again_x, again_y) in zip(both[steps:], resumed, strict=True):
+        np.testing.assert_array_equal(x, again_x)
+        np.testing.assert_array_equal(y, again_y)
+    assert np.concatenate([y for _, y in both[:steps]]).sum(axis=0).tolist() == [10, 10, 10, 10]
+    assert not np.array_equal(both[0][0], both[steps][0])
+    plain = replace(config, speed_change=0.0, time_shift=0.0, gain_change=0.0, noise_share=0.0)
+    seen = np.concatenate([np.asarray(x) for x, _ in augment.training_batches(clips, noise, plain)[0].take(steps)])
+    np.testing.assert_allclose(np.sort(seen[:, 0]), np.sort(audio.to_float(clips.waveforms)[:, 0]), atol=1e-6)
+
+
+def network_of(config, num_classes=4):
+    """The same weights for every clip length."""
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    network = build_model(config, num_classes, rng.normal(size=config.n_mfcc), rng.uniform(50, 100, config.n_mfcc))
+    for variable in network.weights:  # batch normalisation too has to be something else than the identity
+        if "batch_normalization" in variable.path:
+            variable.assign(rng.uniform(0.5, 1.5, variable.shape))
+    return network
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+@pytest.mark.parametrize("filters", [(), (4, 6)])
+def test_streamed_frame_by_frame_equals_the_network_on_the_whole(cell, filters):
+    """At every frame, what the stream says is what the network says of all frames up to there, heard at once."""
+    sound = 0.1 * np.random.default_rng(1).normal(size=RATE * 2).astype("float32")
+    config = replace(STREAMED, cell=cell, filters=filters)
+    ear = stream.make_ear(config, build_servable(network_of(config)))
+    assert isinstance(ear, stream.FrameByFrame)
+    heard = [ear.hear(piece) for piece in np.split(sound, [100, 5_000, 5_010, 20_000, 26_001])]
+    times, posteriors = (np.concatenate(part) for part in zip(*heard, strict=True))
+    assert len(times) == 199 // ear.frames_per_posterior  # the last frame of 2 seconds looks past their end
+    mel = np.asarray(build_features(replace(config, clip_seconds=2.0))(sound[None])["mel"])
+    for number in (3, 8, 40, len(times) - 1):
+        frame = number * ear.frames_per_posterior  # the last one that this posterior has heard
+        assert times[number] == pytest.approx(frame * config.hop_length / RATE)
+        network = network_of(replace(config, clip_seconds=frame * config.hop_length / RATE))
+        from_mel = keras.Model(network.get_layer("mfcc").input, network.output)
+        expected = np.asarray(keras.ops.softmax(from_mel(mel[:, : frame + 1])))[0]
+        np.testing.assert_allclose(posteriors[number], expected, atol=1e-5)
+
+
+def test_sliding_window_shows_the_network_each_window_once():
+    config = SMALL
+    servable = build_servable(network_of(config))
+    ear = stream.make_ear(config, servable)
+    assert isinstance(ear, stream.SlidingWindow)
+    sound = 0.1 * np.random.default_rng(1).normal(size=RATE * 3).astype("float32")
+    heard = [ear.hear(piece) for piece in np.split(sound, [100, 17_000, 17_001, 40_000])]
+    times, posteriors = (np.concatenate(part) for part in zip(*heard, strict=True))
+    assert len(times) == 21
+    np.testing.assert_allclose(times, 0.5 + 0.1 * np.arange(21))
+    for number in (0, 9, 20):
+        expected = np.asarray(servable(sound[None, 1_600 * number : 1_600 * number + RATE]))[0]
+        np.testing.assert_allclose(posteriors[number], expected, atol=1e-5)
+
+
+def test_detector_smooths_and_does_not_repeat_itself():
+    names = ("go", "stop", "_unknown_", "_silence_")
+    posteriors = np.tile([0.0, 0.0, 0.0, 1.0], (60, 1))
+    posteriors[10:14] = [0.9, 0.0, 0.1, 0.0]  # four of ten a second: told once
+    posteriors[20] = [0.0, 1.0, 0.0, 0.0]  # one frame alone is smoothed away
+    posteriors[30:45] = [0.0, 0.8, 0.2, 0.0]  # longer than the hold-off: told again
+    posteriors[50:55] = [0.0, 0.0, 1.0, 0.0]  # an unknown word is no command
+    detector = stream.Detector(names, 0.1, threshold=0.5)
+    events = list(detector.hear(np.arange(60) / 10, posteriors))
+    # From 3.1 on, 0.8 seconds are held off; 3.9 in binary numbers is a little less than that away.
+    assert [(event.word, round(event.seconds, 1)) for event in events] == [("go", 1.1), ("stop", 3.1), ("stop", 4.0)]
+    assert events[0].probability == pytest.approx(0.6)
+
+
+def test_score_counts_each_event_once():
+    said = [("go", 1.0, 2.0), ("stop", 3.0, 4.0), ("go", 5.0, 6.0), ("_unknown_", 7.0, 8.0)]
+    events = [stream.Event(*event, 1.0) for event in ((1.5, "go"), (1.9, "go"), (3.6, "go"), (6.4, "go"), (7.5, "stop"))]
+    assert stream.score(events, said) == (2, 3)
+
+
+def test_track_says_what_is_said_where():
+    config = replace(DEFAULT, sample_rate=4_000)
+    rows = np.zeros((4, 4_000), np.int16)
+    rows[0], rows[1], rows[3] = 8_000, -8_000, 1
+    clips = Clips(rows, np.array([0, 1, 2, 3]), ("go", "stop", "_unknown_", "_silence_"), ["a", "b", "c", "d"])
+    track = stream.make_track(clips, config, seconds=30)
+    assert len(track.waveform) == 120_000
+    assert 8 <= len(track.said) <= 20
+    for word, start, end in track.said:
+        middle = np.mean(track.waveform[int(start * 4_000) + 5 : int(end * 4_000) - 5])
+        assert np.sign(np.round(middle, 1)) == {"go": 1, "stop": -1, "_unknown_": 0}[word]
+    assert "_silence_" not in {word for word, _, _ in track.said}
