@@ -1,0 +1,74 @@
+"""The cheap rivals: the last value, the same time yesterday, and a linear map of the same window."""
+
+import numpy as np
+from sklearn.linear_model import Ridge
+from sklearn.metrics import mean_squared_error
+
+from apps.weather.config import Config
+from apps.weather.scoring import Forecaster
+
+MOST_WINDOWS = 8_000  # that the linear rival is fitted on, evenly spread
+CHUNK = 2_000
+
+
+def last_value(values: np.ndarray, starts: np.ndarray, forecast: list[int], config: Config) -> np.ndarray:
+    """It stays as it is: `(n, horizon, K)`."""
+    return np.repeat(values[starts][:, None, forecast], config.horizon, axis=1)
+
+
+def same_time_yesterday(values: np.ndarray, starts: np.ndarray, forecast: list[int], config: Config, day: int) -> np.ndarray:
+    """As it was the last time that the clock said so: `(n, horizon, K)`. `day`: rows in a day."""
+    ahead = config.every * np.arange(1, config.horizon + 1)
+    rows = starts[:, None] + ahead - day * -(-ahead // day)
+    return values[np.maximum(rows, 0)][:, :, forecast]
+
+
+def fit_baselines(values: np.ndarray, starts, forecast: list[int], config: Config, day: int) -> dict[str, Forecaster]:
+    """All rivals, by the name that their measures have in metrics.json. The linear one is "baseline", the strongest of them."""
+    linear = Linear(values, starts.train, starts.validation, forecast, config)
+    return {
+        "baseline": lambda rows: linear.predict(values, rows)[..., None],
+        "last_value": lambda rows: last_value(values, rows, forecast, config)[..., None],
+        "yesterday": lambda rows: same_time_yesterday(values, rows, forecast, config, day)[..., None],
+    }
+
+
+class Linear:
+    """Ridge regression from a window, as differences from its last value; the penalty is chosen on validation.
+
+    One map for the target from all columns of the window; where many columns are forecast, one for each from itself alone.
+    """
+
+    def __init__(self, values: np.ndarray, train: np.ndarray, validation: np.ndarray, forecast: list[int], config: Config):
+        self.config, self.forecast = config, forecast
+        train, validation = _spread(train), _spread(validation)
+        self.models = []
+        for channel in forecast:
+            inputs, targets = self._windows(values, train, channel)
+            held_out, truth = self._windows(values, validation, channel)
+            fitted = [Ridge(alpha).fit(inputs, targets) for alpha in (1.0, 100.0, 10_000.0)]
+            errors = [mean_squared_error(truth, model.predict(held_out)) for model in fitted]
+            self.models.append(fitted[int(np.argmin(errors))])
+
+    def predict(self, values: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        """`(n, horizon, K)`."""
+        columns = []
+        for model, channel in zip(self.models, self.forecast, strict=True):
+            pieces = [starts[first : first + CHUNK] for first in range(0, len(starts), CHUNK)]
+            differences = np.concatenate([model.predict(self._windows(values, piece, channel)[0]) for piece in pieces])
+            columns.append(differences.reshape(len(starts), -1) + values[starts, channel][:, None])
+        return np.stack(columns, axis=-1).astype(np.float32)
+
+    def _windows(self, values: np.ndarray, starts: np.ndarray, channel: int) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs and targets, both as differences from the last known values."""
+        used = values if len(self.forecast) == 1 else values[:, channel : channel + 1]
+        back = self.config.every * np.arange(1 - self.config.history, 1)
+        ahead = self.config.every * np.arange(1, self.config.horizon + 1)
+        past = used[starts[:, None] + back] - used[starts][:, None]
+        past[:, -1] = used[starts]  # a difference of 0 to itself says nothing; the level may
+        inputs = past.reshape(len(starts), -1).astype(np.float64)  # neighbouring steps are so alike that 32 bits do not do
+        return inputs, values[starts[:, None] + ahead, channel] - values[starts, channel][:, None]
+
+
+def _spread(starts: np.ndarray) -> np.ndarray:
+    return starts[:: -(-len(starts) // MOST_WINDOWS)]

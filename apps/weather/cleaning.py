@@ -1,0 +1,128 @@
+"""What is done to a table of measurements before anything learns from it, and said aloud."""
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from apps.weather.config import Config
+from shared.cli import UserError
+
+MISSING_CODES = (-9999.0, -999.9, -99.99, 9999.0)
+POSSIBLE = {  # by the unit in a column's name: least and greatest value that is physically possible
+    "degC": (-90.0, 65.0),
+    "K": (180.0, 345.0),
+    "%": (0.0, 110.0),
+    "mbar": (0.0, 1_100.0),
+    "hPa": (0.0, 1_100.0),
+    "m/s": (0.0, 120.0),
+    "deg": (0.0, 360.0),
+    "mm": (0.0, 500.0),
+    "s": (0.0, np.inf),
+}
+UNIT = re.compile(r"\(([^)]*)\)\s*$")
+SPEED = re.compile(r"^(max\.? )?(wv\b|wind[ _]?(speed|velocity))", re.IGNORECASE)
+DIRECTION = re.compile(r"^(wd\b|wind[ _]?dir)", re.IGNORECASE)
+
+
+class Cleaned(NamedTuple):
+    place: str
+    table: pd.DataFrame  # regular rows by time, no value missing
+    piece: np.ndarray  # (rows,) number of the unbroken stretch; -1: in a gap too long to fill
+    borders: np.ndarray  # (rows,) 0 train, 1 validation, 2 test
+    report: pd.DataFrame
+
+
+def clean(table: pd.DataFrame, place: str, config: Config) -> Cleaned:
+    """Make the rows of a table (by time) regular and whole.
+
+    In this order: repeated time stamps go (the first stays), missing ones are put in, missing codes and impossible values
+    become missing, gaps of at most `config.longest_gap` rows are interpolated, the rows of longer ones marked; wind
+    becomes a vector, time of day and of year sine and cosine. With `config.clean` False the rows stay as they are.
+    """
+    if not config.clean:
+        if table.isna().to_numpy().any():
+            raise UserError(f"{place} has empty values; without cleaning there can be none. Leave --no-clean out.")
+        report = _report(place, [("rows taken as they are", len(table))])
+        return Cleaned(place, table, np.zeros(len(table), int), cut_in_time(len(table), config), report)
+    done = [("rows read", len(table))]
+    table = table.sort_index(kind="stable")
+    repeated = table.index.duplicated()
+    done.append(("repeated time stamps, the first one kept", int(repeated.sum())))
+    table = table[~repeated]
+    step = pd.Series(table.index).diff().median()
+    if not len(table) > 2 or not step > pd.Timedelta(0):
+        raise UserError(f"{place} has {len(table)} different times; expected a series of them.")
+    regular = pd.date_range(table.index[0], table.index[-1], freq=step)
+    done.append((f"rows between the steps of {step}, left out", int((~table.index.isin(regular)).sum())))
+    if len(regular) > 20 * len(table):
+        raise UserError(
+            f"{place}: times are not regular; their median distance is {step}, which {len(regular)} rows would have."
+        )
+    done.append(("missing time stamps, put in", int((~regular.isin(table.index)).sum())))
+    table = table.reindex(regular)
+    codes = table.isin(MISSING_CODES)
+    done.append(
+        (f"values that are codes for missing ({', '.join(f'{code:g}' for code in MISSING_CODES)})", int(codes.to_numpy().sum()))
+    )
+    table = table.mask(codes)
+    for column in table:
+        if bounds := POSSIBLE.get((UNIT.search(column) or ["", ""])[1]):
+            impossible = (table[column] < bounds[0]) | (table[column] > bounds[1])
+            if impossible.any():
+                done.append((f"'{column}' outside of {bounds[0]:g} to {bounds[1]:g}, impossible", int(impossible.sum())))
+                table[column] = table[column].mask(impossible)
+    table = _wind_as_vector(table)
+    missing = table.isna().any(axis=1).to_numpy()
+    lengths = _run_lengths(missing)
+    too_long = missing & (lengths > config.longest_gap)
+    done.append((f"rows interpolated, in gaps of at most {config.longest_gap}", int((missing & ~too_long).sum())))
+    done.append(("rows in longer gaps, left out", int(too_long.sum())))
+    borders = cut_in_time(len(table), config)
+    # Part by part: what is filled in for training must not come from what is to be forecast.
+    table = pd.concat([table[borders == part].interpolate(limit_direction="both") for part in range(3)])
+    if empty := [column for column in table if table[column].isna().any()]:
+        raise UserError(f"{place}: column '{empty[0]}' has no value at all in train, validation or test; remove it.")
+    starts = np.diff(np.concatenate([[True], too_long]).astype(int)) < 0
+    return Cleaned(place, _with_clock(table), np.where(too_long, -1, np.cumsum(starts) - 1), borders, _report(place, done))
+
+
+def cut_in_time(rows: int, config: Config) -> np.ndarray:
+    """The first rows are for training, the last for test; as the benchmark counts them (Zhou et al., 2021)."""
+    train, test = int(rows * config.train_share), int(rows * (1 - config.train_share - config.validation_share) + 1e-9)
+    return np.repeat(np.arange(3), [train, rows - train - test, test])
+
+
+def _report(place: str, done: list[tuple[str, int]]) -> pd.DataFrame:
+    return pd.DataFrame([{"place": place, "what": what, "count": count} for what, count in done])
+
+
+def _run_lengths(flags: np.ndarray) -> np.ndarray:
+    """For each row the length of the run of equal flags that it lies in."""
+    number = np.cumsum(np.concatenate([[0], flags[1:] != flags[:-1]]))
+    return np.bincount(number)[number]
+
+
+def _wind_as_vector(table: pd.DataFrame) -> pd.DataFrame:
+    """Speed and direction (degrees, where it comes from) as a vector: 359 and 1 degree lie side by side, calm has none."""
+    direction = next((column for column in table if DIRECTION.match(column)), None)
+    speeds = [column for column in table if SPEED.match(column)]
+    if direction is None or not speeds:
+        return table
+    angle = np.deg2rad(table[direction])
+    parts = {}
+    for speed in speeds:
+        parts[f"{speed}, from east"] = table[speed] * np.sin(angle)
+        parts[f"{speed}, from north"] = table[speed] * np.cos(angle)
+    return table.drop(columns=[direction]).assign(**parts)
+
+
+def _with_clock(table: pd.DataFrame) -> pd.DataFrame:
+    times = table.index
+    day = (times - times.normalize()) / pd.Timedelta(days=1)
+    year = (times.day_of_year - 1 + day) / 365.2425
+    clock = {}
+    for name, turn in (("day", day), ("year", year)):
+        clock |= {f"sine of {name}": np.sin(2 * np.pi * turn), f"cosine of {name}": np.cos(2 * np.pi * turn)}
+    return table.assign(**clock)

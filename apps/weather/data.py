@@ -1,0 +1,202 @@
+"""Weather: your own table, Jena's station, or a generated one; as one array of regular rows."""
+
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from apps.weather.cleaning import clean
+from apps.weather.config import Config
+from apps.weather.sample import make_station
+from shared.cli import UserError
+from shared.data import Unavailable, existing_path, fingerprint, get_file
+
+JENA_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/jena_climate_2009_2016.csv.zip"
+TIME_FORMATS = (  # the first that fits all rows; so 13/02/2024 is in February, and 02/03/2024 in February too
+    "ISO8601",
+    *(f"{date} {time}" for date in ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y") for time in ("%H:%M:%S", "%H:%M")),
+)
+TARGETS = ("t (degc)", "temp")  # how the column begins that --target is where none is named
+
+
+class Series(NamedTuple):
+    """Rows at a regular step; where there are several places, one behind the other."""
+
+    values: np.ndarray  # (rows, columns), in the data's own units
+    columns: tuple[str, ...]
+    times: np.ndarray  # (rows,) datetime64
+    piece: np.ndarray  # (rows,) number of the unbroken stretch of one place; -1: can't be used
+    borders: np.ndarray  # (rows,) 0 train, 1 validation, 2 test
+    target: int  # column to forecast
+    name: str
+    fingerprint: str
+    cleaning: pd.DataFrame  # what was done, a row for each kind
+    rows_a_day: int
+    longest: int  # rows of the place that has most
+
+
+def load(config: Config) -> Series:
+    """Load and clean, and cut every place's rows in time into train, validation and test.
+
+    Raises:
+        UserError: for a file that is not there or holds no series.
+    """
+    if config.data:
+        path = existing_path("--data", config.data)
+        name, tables = path.resolve().name, _read_own(path, config)
+    else:
+        name, tables = _read_public(config)
+    stations = []
+    for place, table in tables.items():
+        times, numbers = _take_times(table, place, config)
+        stations.append(clean(numbers.set_axis(times)[: config.limit], place, config))
+    columns = tuple(stations[0].table.columns)
+    for station in stations:
+        if set(station.table.columns) != set(columns):
+            raise UserError(f"{name}: all places have the same columns; '{station.place}' has {[*station.table.columns]}.")
+    values = np.concatenate([station.table[[*columns]].to_numpy(np.float32) for station in stations])
+    pieces, last = [], -1
+    for station in stations:
+        pieces.append(np.where(station.piece < 0, -1, station.piece + last + 1))
+        last = max(last, pieces[-1].max())
+    return Series(
+        values,
+        columns,
+        np.concatenate([station.table.index.to_numpy() for station in stations]),
+        np.concatenate(pieces),
+        np.concatenate([station.borders for station in stations]),
+        _choose_target(columns, config),
+        name,
+        fingerprint([values.tobytes(), *(column.encode() for column in columns)]),
+        pd.concat([station.report for station in stations], ignore_index=True),
+        max(1, round(pd.Timedelta(days=1) / pd.Series(stations[0].table.index).diff().median())),
+        max(len(station.table) for station in stations),
+    )
+
+
+def _choose_target(columns: tuple[str, ...], config: Config) -> int:
+    if config.target is not None:
+        if config.target not in columns:
+            raise UserError(f"--target '{config.target}': there is no such column; there are {', '.join(columns)}.")
+        return columns.index(config.target)
+    lowered = [column.lower() for column in columns]
+    return next((row for name in TARGETS for row, column in enumerate(lowered) if column.startswith(name)), 0)
+
+
+def _take_times(table: pd.DataFrame, place: str, config: Config) -> tuple[pd.DatetimeIndex, pd.DataFrame]:
+    """The times and the numeric columns of a table."""
+    column = _time_column(table, place, config)
+    times = parse_times(table[column])
+    if times is None or times.isna().any():
+        bad = table[column][times.isna()].iloc[0] if times is not None else table[column].iloc[0]
+        raise UserError(f"{place}: column '{column}' does not read as times, for example '{bad}'. Name another: --time-column")
+    numbers = table.drop(columns=column).apply(pd.to_numeric, errors="coerce")
+    dropped = [name for name in numbers if numbers[name].isna().mean() > 0.5]
+    if dropped:
+        print(f"{place}: columns without numbers in most rows are left out: {', '.join(dropped)}.")
+    numbers = numbers.drop(columns=dropped)
+    if numbers.empty or not len(numbers.columns):
+        raise UserError(f"{place}: expected columns of numbers beside '{column}'; found none.")
+    return pd.DatetimeIndex(times), numbers
+
+
+def _time_column(table: pd.DataFrame, place: str, config: Config) -> str:
+    if config.time_column is not None:
+        if config.time_column not in table:
+            raise UserError(f"{place} has no column '{config.time_column}'; it has {[*table.columns]}. Mend --time-column.")
+        return config.time_column
+    for column in table.columns:
+        if not pd.api.types.is_numeric_dtype(table[column]):
+            times = parse_times(table[column].iloc[:100])
+            if times is not None and times.notna().all():
+                return column
+    raise UserError(f"{place}: no column reads as times; it has {[*table.columns]}. Name one with --time-column.")
+
+
+def parse_times(column: pd.Series) -> pd.Series | None:
+    """Times, of one format all through. None: they are of no format that is known."""
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return column.dt.tz_localize(None)
+    for form in TIME_FORMATS:
+        try:
+            return pd.to_datetime(column.astype(str), format=form)
+        except ValueError:
+            continue
+    return None
+
+
+def _read_own(path: Path, config: Config) -> dict[str, pd.DataFrame]:
+    """Tables by place."""
+    files = sorted(file for file in path.iterdir() if file.suffix in (".csv", ".parquet")) if path.is_dir() else [path]
+    if not files:
+        raise UserError(f"--data {path}: expected .csv or .parquet files in this folder; found none.")
+    tables = {file.stem: _read_table(file) for file in files}
+    if config.station_column is None:
+        return tables
+    places = {}
+    for file, table in tables.items():
+        if config.station_column not in table:
+            raise UserError(
+                f"{file} has no column '{config.station_column}'; it has {[*table.columns]}. Mend --station-column."
+            )
+        for place, rows in table.groupby(config.station_column):
+            places[str(place)] = rows.drop(columns=config.station_column).reset_index(drop=True)
+    return places
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        if path.suffix == ".parquet":
+            table = pd.read_parquet(path).reset_index()
+        elif path.suffix == ".csv":
+            table = _read_csv(path)
+        else:
+            raise UserError(f"--data {path}: expected .csv, .parquet or a folder of them; got '{path.suffix}'.")
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} does not parse as {path.suffix}: {error}.") from None
+    if len(table) == 0:
+        raise UserError(f"{path} holds no rows; expected a table with a column of times and columns of numbers.")
+    return table.drop(columns=[column for column in table if str(column).startswith("Unnamed")])
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """Comma, semicolon or tab; UTF-8, or Latin-1 as older loggers write degrees."""
+    try:
+        return pd.read_csv(path, sep=None, engine="python", encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        return pd.read_csv(path, sep=None, engine="python", encoding="latin-1")
+
+
+def _read_public(config: Config) -> tuple[str, dict[str, pd.DataFrame]]:
+    if config.dataset != "sample":
+        try:
+            file = get_file(JENA_URL)
+            with zipfile.ZipFile(file) as archive, archive.open(archive.namelist()[0]) as content:
+                return "jena_2009_2016", {"jena": pd.read_csv(content)}
+        except Unavailable as reason:
+            if config.dataset == "jena":
+                raise UserError(f"Jena's weather could not be had: {reason}. Give --data, or leave --dataset out.") from None
+            print(f"{'=' * 80}\nJena's weather could not be fetched: {reason}.\nGoing on with the SAMPLE, a generated station.")
+            print(f"Its numbers say that the program works, nothing about real weather.\n{'=' * 80}")
+    return "sample", {"sample": make_station()}
+
+
+def check_windows(series: Series, starts, config: Config) -> None:
+    """Raise a UserError if a part has no window."""
+    for part, found in zip(("training", "validation", "test"), starts, strict=True):
+        if not len(found):
+            rows = (config.history + config.horizon) * config.every
+            raise UserError(
+                f"{series.name}: no unbroken stretch for {part} is as long as a window of --history {config.history} and "
+                f"--horizon {config.horizon} steps of --every {config.every} rows, {rows} rows; there are "
+                f"{len(series.values)} rows in all. Give more rows, or lower one of them."
+            )
+
+
+def statistics(series: Series) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each column over the training rows alone."""
+    known = series.values[(series.borders == 0) & (series.piece >= 0)].astype(np.float64)
+    deviation = known.std(axis=0)
+    return known.mean(axis=0).astype(np.float32), np.where(deviation > 0, deviation, 1.0).astype(np.float32)

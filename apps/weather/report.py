@@ -1,0 +1,185 @@
+"""What a run shows of itself: errors by step, month and hour, intervals, forecasts drawn, report.md, TensorBoard."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from apps.weather.config import Config
+from apps.weather.data import Series
+from apps.weather.scoring import Errors, Forecaster
+from shared import report
+from shared.plots import plot_history, plt, save_figure
+
+ROWS = {"network": "test", "linear": "baseline", "last value": "last_value", "same time yesterday": "yesterday"}
+NAMES = {prefix: name for name, prefix in ROWS.items()}
+STEPS_SHOWN = 8
+FORECASTS_DRAWN = 6
+
+
+def print_cleaning(series: Series) -> None:
+    """What was done to the data, as a table."""
+    table = Table(title=f"Cleaning of {series.name}")
+    for column, justify in (("place", "left"), ("what", "left"), ("count", "right")):
+        table.add_column(column, justify=justify)
+    for row in series.cleaning.itertuples():
+        table.add_row(row.place, row.what, f"{row.count:,}")
+    Console(width=120).print(table)
+
+
+def write(
+    folder: Path, summary: dict, series: Series, starts: np.ndarray, errors: dict[str, Errors], config: Config, unit: float
+) -> None:
+    """Plots (PNG), tables (CSV) and report.md.
+
+    Args:
+        folder: the run folder.
+        summary: what goes into metrics.json.
+        series: the data.
+        starts: the test windows.
+        errors: of the network as "test" and of the baselines, on these windows.
+        config: the knobs.
+        unit: the target's standard deviation over the training rows: what turns errors into its own unit.
+    """
+    title = f"{summary['app']} on {summary['dataset']} (test), {summary['target']}"
+    plots = folder / "plots"
+    history = pd.read_csv(folder / "history.csv")
+    plot_history(plots / "training.png", history, [["loss", "val_loss"], ["gradient_norm"], ["clipped_share"]], title)
+    by_step, by_time = table_by_step(errors, unit, config), tables_by_time(errors, series, starts, unit, config)
+    by_step.to_csv(folder / "by_step.csv", index_label="step")
+    plot_by_step(plots / "error_by_step.png", by_step, title)
+    plot_by_time(plots / "error_by_time.png", by_time, title)
+    sections = [
+        f"Mean absolute error of {summary['target']} in its own unit, by step. Skill: the share by which it beats a rival's.",
+        "",
+        *report.markdown_table(skill(by_step).iloc[_some(len(by_step))], "step"),
+        "",
+        *interval_lines(summary, errors, by_step, unit),
+        *(f"![{name}](plots/{name}.png)" for name in ("forecasts", "worst", "error_by_step", "error_by_time", "training")),
+        "",
+        "## What was done to the data",
+        "",
+        *(f"- {row.place}: {row.what}: {row.count:,}" for row in series.cleaning.itertuples()),
+    ]
+    report.write_markdown(folder, summary, report.scores(summary, ROWS), "test", sections)
+    report.plots_to_tensorboard(folder)
+
+
+def table_by_step(errors: dict[str, Errors], unit: float, config: Config) -> pd.DataFrame:
+    """Mean absolute error of the target in its own unit: a row for each step, a column for each contender."""
+    columns = {NAMES[who]: found.target_absolute.mean(axis=0) * unit for who, found in errors.items()}
+    return pd.DataFrame(columns, index=range(1, config.horizon + 1))
+
+
+def skill(by_step: pd.DataFrame) -> pd.DataFrame:
+    """With the network's skill against the last value and against the best rival at that step: 1 is perfect, 0 no better."""
+    rivals = by_step.drop(columns="network")
+    return by_step.assign(
+        **{
+            "skill over last value": 1 - by_step["network"] / by_step["last value"],
+            "skill over best rival": 1 - by_step["network"] / rivals.min(axis=1),
+        }
+    )
+
+
+def tables_by_time(
+    errors: dict[str, Errors], series: Series, starts: np.ndarray, unit: float, config: Config
+) -> dict[str, pd.DataFrame]:
+    """Mean absolute error of the target by month and by hour of what is forecast."""
+    times = series.times[starts[:, None] + config.every * np.arange(1, config.horizon + 1)].ravel()
+    keys = {"month": pd.DatetimeIndex(times).month, "hour": pd.DatetimeIndex(times).hour}
+    columns = {NAMES[who]: found.target_absolute.ravel() * unit for who, found in errors.items()}
+    return {name: pd.DataFrame(columns).groupby(np.asarray(key)).mean() for name, key in keys.items()}
+
+
+def interval_lines(summary: dict, errors: dict[str, Errors], by_step: pd.DataFrame, unit: float) -> list[str]:
+    """Coverage and width of the intervals, over all and by step."""
+    if "test_coverage" not in summary:
+        return []
+    found = errors["test"]
+    table = pd.DataFrame(
+        {"coverage": found.target_inside.mean(axis=0), "width": found.target_width.mean(axis=0) * unit}, index=by_step.index
+    )
+    return [
+        f"The interval holds {summary['test_coverage']:.1%} of the truth ({summary['coverage']:.0%} asked); its mean width is "
+        f"{summary['test_width']:.2f}.",
+        "",
+        *report.markdown_table(table.iloc[_some(len(table))], "step"),
+        "",
+    ]
+
+
+def _some(steps: int) -> np.ndarray:
+    """A few of the steps, the first and the last among them."""
+    return np.unique(np.linspace(0, steps - 1, min(steps, STEPS_SHOWN)).round().astype(int))
+
+
+def plot_by_step(file: Path, by_step: pd.DataFrame, title: str) -> None:
+    """Error against how far ahead it is."""
+    figure, axes = plt.subplots(figsize=(7, 4.5))
+    by_step.plot(ax=axes)
+    axes.set(xlabel="steps ahead", ylabel="mean absolute error", ylim=(0, None))
+    save_figure(figure, file, title)
+
+
+def plot_by_time(file: Path, tables: dict[str, pd.DataFrame], title: str) -> None:
+    """Error by month and by hour of the day."""
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), sharey=True)
+    for axis, (name, table) in zip(axes, tables.items(), strict=True):
+        table.plot(ax=axis, marker="o")
+        axis.set(xlabel=name, ylabel="mean absolute error", ylim=(0, None))
+    save_figure(figure, file, title)
+
+
+def plot_forecasts(
+    folder: Path,
+    series: Series,
+    starts: np.ndarray,
+    error: Errors,
+    says: Forecaster,
+    target: int,
+    scale: tuple[float, float],
+    config: Config,
+    title: str,
+) -> None:
+    """Forecasts with their fans: some evenly spread (forecasts.png) and the ones furthest off (worst.png).
+
+    Args:
+        folder: to write to.
+        series: the data.
+        starts: the test windows.
+        error: the network's on them.
+        says: the network.
+        target: the target's place among the columns that are forecast.
+        scale: the target's mean and standard deviation over the training rows.
+        config: the knobs.
+        title: of the figures.
+    """
+    spread = np.linspace(0, len(starts) - 1, FORECASTS_DRAWN).astype(int)
+    for name, rows in (("forecasts", spread), ("worst", worst_days(error, starts, config))):
+        figure, axes = plt.subplots(2, 3, figsize=(15, 7), squeeze=False)
+        quantiles = scale[0] + scale[1] * says(starts[rows])[:, :, target]
+        for axis, start, fan in zip(axes.ravel(), starts[rows], quantiles, strict=False):
+            past = start + config.every * np.arange(-min(config.history, 3 * config.horizon) + 1, 1)
+            future = start + config.every * np.arange(1, config.horizon + 1)
+            axis.plot(series.times[past], series.values[past, series.target], "k-")
+            axis.plot(series.times[future], series.values[future, series.target], "k:", label="what came")
+            axis.plot(series.times[future], fan[:, config.quantiles.index(0.5)], "C0-", label="forecast")
+            for pair in range(len(config.quantiles) // 2):
+                axis.fill_between(series.times[future], fan[:, pair], fan[:, -1 - pair], color="C0", alpha=0.25, linewidth=0)
+            axis.tick_params(axis="x", rotation=30)
+        axes[0, 0].legend()
+        save_figure(figure, folder / f"{name}.png", title)
+
+
+def worst_days(error: Errors, starts: np.ndarray, config: Config) -> np.ndarray:
+    """Windows with the largest mean error, no two of which overlap in what they forecast; worst first."""
+    worst, means = [], error.target_absolute.mean(axis=1)
+    for row in np.argsort(-means):
+        if all(abs(starts[row] - starts[other]) >= config.horizon * config.every for other in worst):
+            worst.append(row)
+        if len(worst) == FORECASTS_DRAWN:
+            break
+    return np.array(worst)

@@ -1,0 +1,132 @@
+"""Train on a weather station's past, evaluate, report: python -m apps.weather.train (or: make weather)."""
+
+from pathlib import Path
+
+from apps.weather.config import PRESETS, Config
+from shared import cli
+
+
+def train(config: Config) -> Path:
+    """Train, evaluate once on test, and write the run folder. Returns its path."""
+    # Imported here, so that --help and a wrong flag are answered at once.
+    import keras
+    import numpy as np
+
+    from apps.weather import baseline, data, report, scoring, windows
+    from apps.weather.intervals import fit_widening
+    from apps.weather.model import PinballLoss, build_calibrated, build_model, build_servable
+    from shared import gradients, rnn, runs, training
+    from shared.report import announce, scores
+
+    # 1. Data
+    training.setup(config.seed, config.deterministic, config.precision)
+    series = data.load(config)
+    report.print_cleaning(series)
+    starts = windows.split(series.piece, series.borders, config)
+    data.check_windows(series, starts, config)
+    mean, deviation = data.statistics(series)
+    values = ((series.values - mean) / deviation).astype(np.float32)
+    forecast = [series.target] if config.channels == "target" else list(range(len(series.columns)))
+    sizes = [f"{len(part):,}" for part in starts]
+    print(f"{series.name}: {sizes[0]} windows to train, {sizes[1]} to validate, {sizes[2]} to test.")
+    about = runs.environment(series.name, series.fingerprint)
+    run = runs.Run.resume("weather", config, about) if config.resume else runs.Run.start("weather", config, about)
+
+    # 2. Model
+    callbacks = training.make_callbacks(run.path, "val_loss", config.patience, config.resume)
+    resume = callbacks[-1]
+    batches, steps = windows.training_batches(values, starts.train, config, resume.first_epoch)
+    network = build_model(config, len(series.columns), forecast)
+    learning_rate = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0,
+        warmup_target=config.learning_rate,
+        warmup_steps=max(1, steps * config.epochs // 20),
+        decay_steps=steps * config.epochs - max(1, steps * config.epochs // 20),
+    )
+    network.compile(
+        optimizer=gradients.AdamW(
+            learning_rate, config.weight_decay, clipping=config.clipping, clip_threshold=config.clip_threshold
+        ),
+        loss=PinballLoss(config.quantiles),
+        jit_compile=False,
+    )
+    for layer, kernel in rnn.explain_kernels(network).items():
+        print(f"{layer} runs as {kernel}")
+
+    # 3. Training
+    network.fit(
+        windows.for_network(batches, forecast, config, steps, resume.first_epoch),
+        epochs=resume.last_epoch(config.epochs),
+        initial_epoch=resume.first_epoch,
+        steps_per_epoch=steps,
+        validation_data=windows.for_network(windows.batches_in_order(values, starts.validation, config), forecast, config),
+        shuffle=False,  # the batches come in an order of their own
+        callbacks=callbacks,
+        verbose=training.verbosity(),
+    )
+    training.restore_best(network, run.path)
+
+    # 4. Intervals, calibrated on validation; from here on the model is what will be served
+    calibrated = build_calibrated(config, network)
+    if len(config.quantiles) > 1:
+        truth = scoring.truth_of(values, starts.validation, forecast, config)
+        uncalibrated = scoring.forecast_all(scoring.forecaster(calibrated, values, config), starts.validation)
+        widening = fit_widening(truth, uncalibrated, config.quantiles, config.coverage)
+        calibrated.get_layer("calibration").set_weights([widening])
+    build_servable(config, calibrated, mean, deviation, forecast).save(run.path / "model.keras")
+
+    # 5. Test, touched here and nowhere before; baselines; report
+    contenders = {
+        "test": scoring.forecaster(calibrated, values, config),
+        **baseline.fit_baselines(values, starts, forecast, config, series.rows_a_day),
+    }
+    target = forecast.index(series.target)
+    errors = {who: scoring.measure(says, values, starts.test, forecast, target, config) for who, says in contenders.items()}
+    on_validation = scoring.measure(contenders["test"], values, starts.validation, forecast, target, config)
+    summary = {
+        "app": "weather",
+        "preset": config.preset,
+        "dataset": series.name,
+        "target": series.columns[series.target],
+        "columns": series.columns,
+        "horizon": config.horizon,
+        "seed": config.seed,
+        "parameters": network.count_params(),
+        "epochs": resume.epochs,
+        "interrupted": network.interrupted,
+        "train_seconds": resume.seconds,
+    }
+    for who, found in {"validation": on_validation, **errors}.items():
+        summary |= scoring.summarise(who, found, float(deviation[series.target]))
+    if len(config.quantiles) > 1:
+        summary |= {
+            "coverage": config.coverage,
+            "test_coverage": float(errors["test"].target_inside.mean()),
+            "test_width": float(errors["test"].target_width.mean() * deviation[series.target]),
+        }
+    summary["beats_baseline"] = all(summary["test_mae"] < summary[f"{who}_mae"] for who in errors if who != "test")
+    scale, title = (float(mean[series.target]), float(deviation[series.target])), f"{series.name} (test), {summary['target']}"
+    drawn = starts.test, errors["test"], contenders["test"], target, scale
+    report.plot_forecasts(run.path / "plots", series, *drawn, config, title)
+    report.write(run.path, summary, series, starts.test, errors, config, scale[1])
+    run.write_json("metrics.json", summary)
+    training.remove_training_state(run.path)
+    path = run.finish()
+    announce(
+        path, summary, scores(summary, report.ROWS), "test", "every baseline", "make weather-predict ARGS='--data new.csv'"
+    )
+    return path
+
+
+def main() -> None:
+    config = cli.parse(PRESETS, __doc__)
+    if not config.backtest:
+        train(config)
+    else:
+        from apps.weather.backtest import backtest
+
+        backtest(config)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,286 @@
+"""The weather app as a user meets it, made tiny; its losses, intervals and rivals against scikit-learn and arithmetic."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import mean_pinball_loss
+
+from apps.weather import backtest, baseline, data, intervals, predict, report, sample, scoring, train, windows
+from apps.weather.config import DEFAULT, PRESETS
+from apps.weather.model import PinballLoss, build_calibrated, build_model, build_servable, quantiles_in_order
+from shared import runs
+from shared.cli import UserError
+
+TINY = replace(
+    DEFAULT, preset="smoke", data="own.csv", limit=2_500, every=6, history=12, horizon=6, units=8, epochs=2, batch_size=64
+)
+HEADS = {
+    "direct": {},
+    "autoregressive": {"head": "autoregressive"},
+    "segments": {"head": "segments", "segment_length": 3},
+}
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """A finished run on the generated station, made where no other test works."""
+    here = tmp_path_factory.mktemp("weather")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(here)
+        sample.make_station(days=30).to_csv("own.csv", index=False)
+        return here / train.train(TINY)
+
+
+@pytest.fixture
+def beside_the_run(run_folder, monkeypatch):
+    monkeypatch.chdir(run_folder.parent.parent.parent)
+    return run_folder
+
+
+def test_run_folder_is_whole(run_folder):
+    files = {path.name for path in run_folder.iterdir()}
+    assert files == {
+        *("config.json", "environment.json", "metrics.json", "history.csv", "by_step.csv"),
+        *("model.keras", "report.md", "logs", "plots"),
+    }
+    plots = {path.stem for path in (run_folder / "plots").iterdir()}
+    assert plots == {"error_by_step", "error_by_time", "forecasts", "training", "worst"}
+    metrics = json.loads((run_folder / "metrics.json").read_text())
+    for who in ("validation", "test", "baseline", "last_value", "yesterday"):
+        assert all(metrics[f"{who}_{name}"] > 0 for name in ("mse", "mae", "mae_target"))
+    rivals = [metrics[f"{who}_mae"] for who in ("baseline", "last_value", "yesterday")]
+    assert metrics["beats_baseline"] == (metrics["test_mae"] < min(rivals))
+    assert 0.5 < metrics["test_coverage"] < 1
+
+
+def test_figures_are_those_of_the_saved_model_in_the_datas_own_unit(beside_the_run):
+    metrics = json.loads((beside_the_run / "metrics.json").read_text())
+    model = keras.models.load_model(beside_the_run / "model.keras", compile=False)
+    series = data.load(TINY)
+    starts = windows.split(series.piece, series.borders, TINY).test
+    history = np.stack([series.values[start - 66 : start + 1 : 6] for start in starts])
+    truth = np.stack([series.values[start + 6 : start + 37 : 6, series.target] for start in starts])
+    forecast = model.predict_on_batch(history)[:, :, 0]
+    assert metrics["test_mae_target"] == pytest.approx(np.abs(forecast[..., 1] - truth).mean(), rel=1e-3)
+    inside = (truth >= forecast[..., 0]) & (truth <= forecast[..., 2])
+    assert metrics["test_coverage"] == pytest.approx(inside.mean(), abs=0.005)
+    last = history[:, -1:, series.target]
+    assert metrics["last_value_mae_target"] == pytest.approx(np.abs(last - truth).mean(), rel=1e-4)
+    yesterday = np.stack([series.values[start + 6 - 144 : start + 37 - 144 : 6, series.target] for start in starts])
+    assert metrics["yesterday_mae_target"] == pytest.approx(np.abs(yesterday - truth).mean(), rel=1e-4)
+    by_step = pd.read_csv(beside_the_run / "by_step.csv", index_col="step")
+    assert by_step.loc[3, "last value"] == pytest.approx(np.abs(last[:, 0] - truth[:, 2]).mean(), rel=1e-4)
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one(run_folder, monkeypatch):
+    sample.make_station(days=30).to_csv("own.csv", index=False)
+
+    class Killed(BaseException):
+        pass
+
+    class KillOnce(keras.callbacks.TensorBoard):
+        def on_epoch_begin(self, epoch, logs=None):
+            super().on_epoch_begin(epoch, logs)
+            if epoch == 1 and not Path("killed").exists():
+                Path("killed").touch()
+                raise Killed
+
+    monkeypatch.setattr(keras.callbacks, "TensorBoard", KillOnce)
+    with pytest.raises(Killed):
+        train.train(TINY)
+    resumed = train.train(replace(TINY, resume=True))
+    one, other = (json.loads((folder / "metrics.json").read_text()) for folder in (resumed, run_folder))
+    assert one["test_mae"] == pytest.approx(other["test_mae"], rel=1e-6)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_trains_and_is_saved(head):
+    sample.make_station(days=30).to_csv("own.csv", index=False)
+    options = {} if head == "segments" else {"num_layers": 2, "residual": True, "normalization": "layer"}
+    folder = train.train(replace(TINY, epochs=1, cell="lstm", channels="all", **HEADS[head], **options))
+    model = keras.models.load_model(folder / "model.keras", compile=False)
+    columns = json.loads((folder / "metrics.json").read_text())["columns"]
+    assert model.output_shape == (None, TINY.horizon, len(columns), 3)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_quantiles_never_cross_and_start_from_the_last_value(head):
+    config = replace(TINY, **HEADS[head], quantiles=(0.05, 0.2, 0.5, 0.9))
+    model = build_calibrated(config, build_model(config, 3, [2, 0]))
+    rng = np.random.default_rng(0)
+    history = rng.normal(size=(5, config.history, 3)).astype("float32")
+    quantiles = model.predict_on_batch(history)
+    assert quantiles.shape == (5, config.horizon, 2, 4)
+    assert (np.diff(quantiles, axis=-1) >= 0).all()
+    if head == "segments":  # a column by itself: what is added to it is added to its forecast
+        moved = model.predict_on_batch(history + np.float32([3.0, 0.0, -1.0]))
+        np.testing.assert_allclose(moved - quantiles, np.broadcast_to([[-1.0], [3.0]], (5, 6, 2, 1)) + np.zeros(4), atol=1e-4)
+
+
+def test_quantiles_in_order_by_hand():
+    config = replace(TINY, quantiles=(0.1, 0.3, 0.5, 0.9))
+    raw = np.array([[0.0, 1.0, 5.0, -2.0]], "float32")
+    soft = np.log1p(np.exp([0.0, 1.0, -2.0]))
+    expected = [5 - soft[1] - soft[0], 5 - soft[1], 5, 5 + soft[2]]
+    np.testing.assert_allclose(quantiles_in_order(config, raw)[0], expected, rtol=1e-5)
+
+
+def test_pinball_loss_equals_scikit_learns():
+    rng = np.random.default_rng(0)
+    truth, forecast = rng.normal(size=(50, 4, 2)).astype("float32"), rng.normal(size=(50, 4, 2, 3)).astype("float32")
+    quantiles = (0.1, 0.5, 0.8)
+    expected = [mean_pinball_loss(truth.ravel(), forecast[..., n].ravel(), alpha=q) for n, q in enumerate(quantiles)]
+    assert float(PinballLoss(quantiles)(truth, forecast)) == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_an_autoregressive_decoder_goes_on_from_its_own_forecast_or_from_what_it_is_told():
+    config = replace(TINY, head="autoregressive", dropout=0.0)
+    network = build_model(config, 1, [0])
+    rng = np.random.default_rng(0)
+    history = rng.normal(size=(4, config.history, 1)).astype("float32")
+    nothing, told = np.zeros((4, config.horizon, 1), "float32"), np.ones((4, config.horizon, 1), "float32")
+    alone = network.predict_on_batch({"history": history, "truth": nothing, "told": nothing})
+    # Told its own medians, it forecasts the same; told something else, it differs from the second step on.
+    again = network.predict_on_batch({"history": history, "truth": alone[..., 1], "told": told})
+    np.testing.assert_allclose(again, alone, atol=1e-5)
+    other = network.predict_on_batch({"history": history, "truth": alone[..., 1] + 1, "told": told})
+    np.testing.assert_allclose(other[:, 0], alone[:, 0], atol=1e-5)
+    assert (np.abs(other[:, 1:] - alone[:, 1:]).max(axis=(1, 2, 3)) > 1e-4).all()
+
+
+def test_calibration_makes_intervals_hold_what_they_promise():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(6_000, 3, 1)) * [[0.5], [1.0], [4.0]]
+    forecast = np.broadcast_to([-1.0, 0.0, 1.0], (6_000, 3, 1, 3))
+    widening = intervals.fit_widening(truth[:3_000], forecast[:3_000], (0.1, 0.5, 0.9), coverage=0.8)
+    moved = forecast[3_000:] + widening
+    inside = (truth[3_000:] >= moved[..., 0]) & (truth[3_000:] <= moved[..., 2])
+    np.testing.assert_allclose(inside.mean(axis=0)[:, 0], 0.8, atol=0.025)
+    np.testing.assert_allclose(moved[0, :, 0, 2], 1.2816 * np.array([0.5, 1.0, 4.0]), rtol=0.1)  # the normal's 90 % quantile
+    np.testing.assert_array_equal(widening[..., 1], 0)
+
+
+def test_calibration_layer_never_crosses_the_median():
+    layer = intervals.Calibration(middle=1)
+    quantiles = np.array([[[[1.0, 2.0, 3.0]]]], "float32")
+    layer(quantiles)
+    layer.set_weights([np.array([[[5.0, 0.0, -5.0]]])])
+    np.testing.assert_array_equal(layer(quantiles), [[[[2.0, 2.0, 2.0]]]])
+
+
+def test_servable_speaks_the_datas_own_units():
+    config, rng = TINY, np.random.default_rng(0)
+    mean, deviation = np.array([10.0, 1_000.0], "float32"), np.array([5.0, 8.0], "float32")
+    calibrated = build_calibrated(config, build_model(config, 2, [1]))
+    servable = build_servable(config, calibrated, mean, deviation, [1])
+    normalised = rng.normal(size=(3, config.history, 2)).astype("float32")
+    expected = calibrated.predict_on_batch(normalised) * 8.0 + 1_000.0
+    np.testing.assert_allclose(servable.predict_on_batch(normalised * deviation + mean), expected, rtol=1e-5)
+
+
+def test_naive_rivals_by_hand():
+    config = replace(TINY, every=2, horizon=3)
+    values = np.arange(100, dtype="float32")[:, None] * [1.0, 10.0]
+    starts = np.array([40, 41])
+    assert baseline.last_value(values, starts, [1], config)[:, :, 0].tolist() == [[400] * 3, [410] * 3]
+    of_yesterday = baseline.same_time_yesterday(values, starts, [0], config, day=4)
+    assert of_yesterday[0, :, 0].tolist() == [38, 40, 38]  # 42 - 4; 44 - 4; 46 - 8: what is still to come can't be used
+
+
+def test_linear_rival_finds_a_linear_law():
+    rng = np.random.default_rng(0)
+    values = np.zeros((3_000, 1), "float32")
+    for row in range(2, 3_000):
+        values[row] = 1.2 * values[row - 1] - 0.5 * values[row - 2] + rng.normal()
+    config = replace(TINY, every=1, history=4, horizon=1)
+    starts = windows.split(np.zeros(3_000, int), np.repeat([0, 1, 2], 1_000), config)
+    linear = baseline.Linear(values, starts.train, starts.validation, [0], config)
+    found = linear.predict(values, starts.test)[:, 0, 0]
+    expected = 1.2 * values[starts.test, 0] - 0.5 * values[starts.test - 1, 0]
+    assert np.abs(found - expected).mean() < 0.1
+
+
+def test_measuring_by_hand():
+    config = replace(TINY, every=1, horizon=2)
+    values = np.arange(20, dtype="float32")[:, None] * [1.0, 2.0]
+    starts = np.array([5, 6, 7])
+
+    def says(rows):
+        truth = scoring.truth_of(values, rows, [0, 1], config)
+        return truth[..., None] + np.array([-1.0, 0.5, 0.6])
+
+    errors = scoring.measure(says, values, starts, [0, 1], 1, config)
+    np.testing.assert_allclose(errors.squared, 0.25)
+    np.testing.assert_allclose(errors.target_absolute, 0.5)
+    assert errors.target_inside.all()
+    np.testing.assert_allclose(errors.target_width, 1.6)
+    assert scoring.summarise("test", errors, unit=4.0) == {"test_mse": 0.25, "test_mae": 0.5, "test_mae_target": 2.0}
+
+
+def test_worst_days_do_not_overlap():
+    errors = scoring.Errors(*[np.zeros((1, 1))] * 2, np.array([[5.0], [9.0], [8.0], [1.0]]), *[np.zeros((4, 1))] * 2)
+    starts = np.array([0, 10, 20, 100])
+    config = replace(TINY, every=1, horizon=15)
+    assert report.worst_days(errors, starts, config).tolist() == [1, 3]
+
+
+def test_predict_writes_table_and_plot_with_columns_in_any_order(beside_the_run, capsys):
+    table = pd.read_csv("own.csv").iloc[:2_000]
+    table[table.columns[::-1]].to_csv("new.csv", index=False)
+    predict.predict(predict.Request("new.csv", output="ahead.csv"))
+    found = pd.read_csv("ahead.csv", parse_dates=["time"])
+    assert len(found) == TINY.horizon
+    newest = pd.to_datetime(table["time"]).iloc[-1]
+    assert (found["time"] - newest).tolist() == [pd.Timedelta(hours=hour) for hour in range(1, 7)]
+    assert (found["temperature (degC), 10%"] <= found["temperature (degC), 90%"]).all()
+    assert Path("ahead.png").stat().st_size > 10_000
+    series = data.load(replace(TINY, limit=2_000))
+    model = keras.models.load_model(beside_the_run / "model.keras", compile=False)
+    expected = model.predict_on_batch(series.values[None, -67::6])[0, :, 0]
+    names = [f"temperature (degC), {share}%" for share in (10, 50, 90)]
+    np.testing.assert_allclose(found[names], expected, rtol=1e-4)
+    with pytest.raises(UserError, match="exists already; nothing was overwritten"):
+        predict.predict(predict.Request("new.csv", output="ahead.csv"))
+
+
+def test_predict_names_missing_columns_and_too_few_rows(beside_the_run):
+    table = pd.read_csv("own.csv")
+    table.drop(columns="rain (mm)").to_csv("less.csv", index=False)
+    with pytest.raises(UserError, match=r"lacks columns that the run was trained on: rain \(mm\)"):
+        predict.predict(predict.Request("less.csv", output="x.csv"))
+    table.iloc[:30].to_csv("short.csv", index=False)
+    with pytest.raises(UserError, match="the newest 67 rows"):
+        predict.predict(predict.Request("short.csv", output="x.csv"))
+    assert not Path("x.csv").exists()
+
+
+def test_runs_names_the_metric(beside_the_run, capsys):
+    runs.main()
+    row = next(line for line in capsys.readouterr().out.splitlines() if beside_the_run.name in line)
+    assert "mse" in row
+
+
+def test_benchmark_preset_takes_the_rows_as_they_are():
+    config = replace(PRESETS["benchmark"], data="own.csv", limit=None)
+    table = sample.make_station(days=30).dropna()
+    table.to_csv("own.csv", index=False)
+    series = data.load(config)
+    assert len(series.values) == len(table)
+    assert len(series.columns) == len(table.columns) - 1
+    assert series.values.min() == -9999.0
+
+
+def test_backtest_retrains_on_growing_histories(monkeypatch):
+    sample.make_station(days=30).to_csv("own.csv", index=False)
+    folder = backtest.backtest(replace(TINY, limit=None, epochs=1, backtest=3))
+    finished = sorted(Path("runs/weather").glob("2*"))
+    limits = [json.loads((run / "config.json").read_text())["limit"] for run in finished]
+    assert limits == [2_880, 3_600, 4_320]
+    table = pd.read_csv(folder / "backtest.csv", index_col="run")
+    scores = [json.loads((run / "metrics.json").read_text())["test_mae_target"] for run in finished]
+    np.testing.assert_allclose(table["test_mae_target"], [*scores, np.mean(scores), np.std(scores, ddof=1)], rtol=1e-6)
