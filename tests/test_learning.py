@@ -32,6 +32,10 @@ from apps.textgen import config as textgen_config
 from apps.textgen import generate
 from apps.textgen import train as textgen_train
 from apps.textgen.model import build_generator
+from apps.weather import baseline as weather_baseline
+from apps.weather import config as weather_config
+from apps.weather import data as weather_data
+from apps.weather import scoring, windows
 from shared import gradients, recall, rnn
 from shared.data import batches_by_length, indices_by_length
 
@@ -45,6 +49,8 @@ SPEECH_COMMANDS = Path(os.environ.get("SPEECH_COMMANDS_DIR", "speech_commands"))
 needs_speech_commands = pytest.mark.skipif(
     not (SPEECH_COMMANDS / "testing_list.txt").exists(), reason=f"Speech Commands does not lie in {SPEECH_COMMANDS}"
 )
+JENA = Path(os.environ.get("JENA_2020", "jena_2020.csv"))
+needs_jena = pytest.mark.skipif(not JENA.exists(), reason=f"Jena's weather of 2020 is not there as {JENA}")
 CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
@@ -333,3 +339,44 @@ def test_a_stream_is_heard_twenty_times_faster_than_real_time_on_one_core():
     print("times real time on one core:", speeds)
     assert speeds.keys() == {"SlidingWindow", "FrameByFrame"}
     assert min(speeds.values()) > 20
+
+
+@needs_jena
+@pytest.mark.parametrize(("horizon", "published"), [(96, 0.259), (192, 0.309), (336, 0.377), (720, 0.465)])
+def test_repeating_the_last_value_gives_the_published_error_of_the_benchmark(horizon, published):
+    config = replace(weather_config.PRESETS["benchmark"], data=str(JENA.resolve()), horizon=horizon, segment_length=48)
+    series = weather_data.load(config)
+    mean, deviation = weather_data.statistics(series)
+    values, columns = ((series.values - mean) / deviation).astype("float32"), list(range(len(series.columns)))
+    starts = windows.split(series.piece, series.borders, config).test
+    assert len(columns) == 21
+    assert len(starts) == 10_539 - horizon + 1
+
+    def repeat(rows):
+        return weather_baseline.last_value(values, rows, columns, config)[..., None]
+
+    errors = scoring.measure(repeat, values, starts, columns, 0, config)
+    assert errors.squared.mean() == pytest.approx(published, abs=0.0006)
+
+
+def test_windows_come_five_times_as_fast_as_from_keras():
+    """Against `keras.utils.timeseries_dataset_from_array`: random order, 144 steps of 21 columns each, batches of 256."""
+    values = np.random.default_rng(0).normal(size=(50_000, 21)).astype("float32")
+    config = replace(weather_config.DEFAULT, every=1, history=120, horizon=24, batch_size=256)
+    starts = windows.split(np.zeros(50_000, int), np.zeros(50_000, int), config).train
+    ours = iter(windows.training_batches(values, starts, config)[0])
+    theirs = iter(
+        keras.utils.timeseries_dataset_from_array(values, None, sequence_length=144, batch_size=256, shuffle=True).repeat()
+    )
+
+    def windows_a_second(batches):
+        next(batches)
+        started = time.perf_counter()
+        for _ in range(60):
+            next(batches)
+        return 60 * 256 / (time.perf_counter() - started)
+
+    turns = [(windows_a_second(ours), windows_a_second(theirs)) for _ in range(5)]
+    ratio = np.median([fast / slow for fast, slow in turns])
+    print(f"windows a second: {np.median(turns, axis=0).round()}, {ratio:.1f} times")
+    assert ratio > 5
