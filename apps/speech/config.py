@@ -52,11 +52,11 @@ class Config:
     """Signal-to-noise ratio of the loudest background noise, in decibels."""
     highest_snr: float = 30.0
     """And of the softest."""
-    time_masks: int = 2
+    time_masks: int = 1
     """Stretches of time that are hidden."""
     longest_mask: float = 0.15
     """The longest of them, in seconds."""
-    frequency_masks: int = 2
+    frequency_masks: int = 1
     """Stretches of bands that are hidden."""
     widest_mask: int = 7
     """The widest of them, in bands."""
@@ -149,7 +149,7 @@ class Config:
 DEFAULT = Config()
 PRESETS = {
     "smoke": replace(DEFAULT, preset="smoke", limit=40, epochs=2, filters=(8,), units=16, num_layers=1),
-    "small": replace(DEFAULT, preset="small", filters=(16, 24), units=32, num_layers=1, epochs=60),
+    "small": replace(DEFAULT, preset="small", filters=(16, 24), units=32, num_layers=1, epochs=60, patience=60),
     "default": DEFAULT,
-    "best": replace(DEFAULT, preset="best", filters=(32, 64, 64), epochs=150),
+    "best": replace(DEFAULT, preset="best", filters=(32, 64, 64), time_masks=2, frequency_masks=2, epochs=240, patience=240),
 }
