@@ -156,6 +156,15 @@ def test_predict_names_the_likeliest_words_of_each_file(beside_the_run, capsys):
     assert lines[1].startswith("noise.flac: ")
 
 
+def test_predict_reports_a_bad_file_and_answers_the_others(beside_the_run, capsys):
+    Path("cut.wav").write_bytes(Path("words/go/speaker1_nohash_0.wav").read_bytes()[:30])
+    with pytest.raises(UserError, match=r"(?s)2 of 3 recordings could .*cut\.wav can't be read.*nowhere\.wav: there"):
+        predict.predict(predict.Request(clips=("cut.wav", "words/go/speaker1_nohash_0.wav", "nowhere.wav")))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("words/go/speaker1_nohash_0.wav: ")
+
+
 def test_predict_finds_commands_in_a_long_recording(beside_the_run, capsys):
     wave = np.concatenate([np.zeros(RATE), soundfile.read("words/stop/speaker2_nohash_0.wav")[0], np.zeros(2 * RATE)])
     soundfile.write("long.wav", wave, RATE)

@@ -158,7 +158,7 @@ def test_statistics_come_from_the_training_rows_alone():
     np.testing.assert_allclose(deviation, train.std(axis=0), rtol=1e-4)
 
 
-@pytest.mark.parametrize("form", ["comma", "semicolon", "parquet", "latin-1", "german time"])
+@pytest.mark.parametrize("form", ["comma", "semicolon", "decimal comma", "parquet", "latin-1", "german time", "zone"])
 def test_own_tables_of_any_form(form):
     table = table_of(400)
     path = "own.csv"
@@ -166,6 +166,10 @@ def test_own_tables_of_any_form(form):
         table.to_csv(path, index=False)
     elif form == "semicolon":
         table.to_csv(path, index=False, sep=";")
+    elif form == "decimal comma":
+        table.to_csv(path, index=False, sep=";", decimal=",")
+    elif form == "zone":
+        table.assign(time=table["time"].dt.strftime("%Y-%m-%dT%H:%M:%S+01:00")).to_csv(path, index=False)
     elif form == "parquet":
         path = "own.parquet"
         table.to_parquet(path, index=False)
@@ -195,6 +199,25 @@ def test_several_places_in_a_file_or_a_folder():
     np.testing.assert_array_equal(of_folder.values, series.values)
 
 
+def with_text(word, row):
+    table = table_of().astype({"pressure (hPa)": object})
+    table.loc[row, "pressure (hPa)"] = word
+    return table
+
+
+def with_times(time, row):
+    table = table_of()
+    table["time"] = table["time"].astype(str)
+    table.loc[row, "time"] = time
+    table.to_csv("own.csv", index=False)
+
+
+def changing_step():
+    table = table_of(300)
+    table.loc[200:, "time"] = table["time"][199] + pd.timedelta_range("10min", periods=100, freq="10min")
+    return table
+
+
 @pytest.mark.parametrize(
     ("prepare", "flags", "message"),
     [
@@ -209,6 +232,19 @@ def test_several_places_in_a_file_or_a_folder():
         (lambda: Path("own.xlsx").touch(), {"data": "own.xlsx"}, r"expected \.csv, \.parquet"),
         (lambda: Path("own.parquet").write_bytes(b"PAR"), {"data": "own.parquet"}, "does not parse as .parquet"),
         (lambda: Path("empty").mkdir(), {"data": "empty"}, "found none"),
+        (lambda: with_text("calm", 7).to_csv("own.csv"), {}, r"'pressure \(hPa\)' has text .* in 1 rows, .* row 8: 'calm'"),
+        (
+            lambda: with_times("01.01.2024", 5),
+            {},
+            r"begins with '2024-01-01 00:00:00', and row 6 has '01\.01\.2024'",
+        ),
+        (lambda: with_times("2024-01-01 05:00:00+02:00", 5), {}, r"one zone.* row 6 has '2024-01-01 05:00:00\+02:00'"),
+        (
+            lambda: changing_step().to_csv("own.csv"),
+            {},
+            r"the step changes.* the 100 from 2024-01-09 07:00:00 on",
+        ),
+        (lambda: table_of().iloc[:1].to_csv("own.csv"), {}, "1 different times"),
     ],
 )
 def test_bad_tables_are_explained(prepare, flags, message):
@@ -220,8 +256,17 @@ def test_bad_tables_are_explained(prepare, flags, message):
 def test_too_short_a_series_is_explained():
     table_of(60).to_csv("own.csv", index=False)
     series = data.load(SHORT)
-    with pytest.raises(UserError, match="no unbroken stretch for validation"):
+    with pytest.raises(UserError, match=f"no unbroken stretch for validation.* {data.shortest(SHORT)} would do"):
         data.check_windows(series, windows.split(series.piece, series.borders, SHORT), SHORT)
+
+
+@pytest.mark.parametrize("config", [SHORT, DEFAULT, PRESETS["benchmark"]])
+def test_the_shortest_series_that_works(config):
+    def parts_with_windows(rows):
+        return [len(part) > 0 for part in windows.split(np.zeros(rows, int), cut_in_time(rows, config), config)]
+
+    assert all(parts_with_windows(data.shortest(config)))
+    assert not all(parts_with_windows(round(data.shortest(config) * 0.8)))
 
 
 @pytest.mark.parametrize(

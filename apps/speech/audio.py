@@ -17,6 +17,8 @@ def read(path: Path, sample_rate: int) -> np.ndarray:
     Raises:
         UserError: if it can't be read or holds nothing.
     """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file (looked from {Path.cwd()}).")
     try:
         content, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (OSError, soundfile.SoundFileError) as error:

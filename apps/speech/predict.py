@@ -39,9 +39,8 @@ def predict(request: Request) -> None:
     metrics = runs.read_json(folder / "metrics.json")
     if metrics["app"] != "speech":
         raise UserError(f"--run {folder} is a run of {metrics['app']}, not of speech.")
-    for path in (*request.clips, *([request.stream] if request.stream else [])):
-        if not Path(path).is_file():
-            raise UserError(f"{path}: there is no such file (looked from {Path.cwd()}).")
+    if request.stream and not Path(request.stream).is_file():
+        raise UserError(f"{request.stream}: there is no such file (looked from {Path.cwd()}).")
     print(f"Asking {folder}, trained on {metrics['dataset']} (preset {metrics['preset']}).", file=sys.stderr)
 
     import keras
@@ -52,8 +51,7 @@ def predict(request: Request) -> None:
     config = Config(**{name: _tuple(value) for name, value in runs.read_json(folder / "config.json").items()})
     model = keras.models.load_model(folder / "model.keras", compile=False)
     if request.clips:
-        waveforms = [audio.fit_length(audio.read(Path(clip), config.sample_rate), config.samples) for clip in request.clips]
-        _show_labels(request.clips, probabilities_of(model, waveforms), metrics["class_names"])
+        _name_words(request.clips, config, model, metrics["class_names"])
         return
     ear = stream.make_ear(config, model)
     threshold = metrics["stream_threshold"] if request.threshold is None else request.threshold
@@ -74,11 +72,23 @@ def probabilities_of(model, waveforms: list):
     return np.concatenate([model.predict_on_batch(batch) for batch in batches])
 
 
-def _show_labels(names: tuple[str, ...], probabilities, class_names: list[str]) -> None:
-    for name, row in zip(names, probabilities, strict=True):
-        best = row.argsort()[::-1][:TOP]
-        first, *others = (f"{class_names[number]} {row[number]:.3f}" for number in best)
-        print(f"{name}: {first}   ({', '.join(others)})")
+def _name_words(clips: tuple[str, ...], config, model, class_names: list[str]) -> None:
+    """Print label, probability and runners-up of each clip; those that can't be read are told of in a UserError, at the end."""
+    from apps.speech import audio
+
+    waveforms, problems = {}, []
+    for clip in clips:
+        try:
+            waveforms[clip] = audio.fit_length(audio.read(Path(clip), config.sample_rate), config.samples)
+        except UserError as problem:
+            problems.append(str(problem))
+    if waveforms:
+        for clip, row in zip(waveforms, probabilities_of(model, list(waveforms.values())), strict=True):
+            best = row.argsort()[::-1][:TOP]
+            first, *others = (f"{class_names[number]} {row[number]:.3f}" for number in best)
+            print(f"{clip}: {first}   ({', '.join(others)})")
+    if problems:
+        raise UserError("\n".join([f"{len(problems)} of {len(clips)} recordings could not be answered.", *problems]))
 
 
 def _pieces(path: str, config):

@@ -21,6 +21,8 @@ POSSIBLE = {  # by the unit in a column's name: least and greatest value that is
     "mm": (0.0, 500.0),
     "s": (0.0, np.inf),
 }
+OTHER_STEPS = 10  # from so many rows on at another step than most, one after the other, it is no gap
+NOTHING = np.timedelta64(0)
 UNIT = re.compile(r"\(([^)]*)\)\s*$")
 SPEED = re.compile(r"^(max\.? )?(wv\b|wind[ _]?(speed|velocity))", re.IGNORECASE)
 DIRECTION = re.compile(r"^(wd\b|wind[ _]?dir)", re.IGNORECASE)
@@ -34,19 +36,26 @@ class Cleaned(NamedTuple):
     report: pd.DataFrame
 
 
-def clean(table: pd.DataFrame, place: str, config: Config) -> Cleaned:
+def clean(table: pd.DataFrame, place: str, config: Config, cut: bool = True) -> Cleaned:
     """Make the rows of a table (by time) regular and whole.
 
-    In this order: repeated time stamps go (the first stays), missing ones are put in, missing codes and impossible values
-    become missing, gaps of at most `config.longest_gap` rows are interpolated, the rows of longer ones marked; wind
-    becomes a vector, time of day and of year sine and cosine. With `config.clean` False the rows stay as they are.
+    In this order: rows are sorted, repeated time stamps go (the first stays), missing ones are put in, missing codes and
+    impossible values become missing, gaps of at most `config.longest_gap` rows are interpolated, the rows of longer ones
+    marked; wind becomes a vector, time of day and of year sine and cosine. With `config.clean` False the rows stay as they
+    are. With `cut` False all rows belong to one part.
+
+    Raises:
+        UserError: for times without a step, or with one that changes, and for a column that is empty in a part.
     """
     if not config.clean:
         if table.isna().to_numpy().any():
             raise UserError(f"{place} has empty values; without cleaning there can be none. Leave --no-clean out.")
         report = _report(place, [("rows taken as they are", len(table))])
         return Cleaned(place, table, np.zeros(len(table), int), cut_in_time(len(table), config), report)
-    done = [("rows read", len(table))]
+    done = [
+        ("rows read", len(table)),
+        ("rows earlier than the one before, sorted", int((np.diff(table.index) < NOTHING).sum())),
+    ]
     table = table.sort_index(kind="stable")
     repeated = table.index.duplicated()
     done.append(("repeated time stamps, the first one kept", int(repeated.sum())))
@@ -54,6 +63,7 @@ def clean(table: pd.DataFrame, place: str, config: Config) -> Cleaned:
     step = pd.Series(table.index).diff().median()
     if not len(table) > 2 or not step > pd.Timedelta(0):
         raise UserError(f"{place} has {len(table)} different times; expected a series of them.")
+    _check_step(table.index, step, place)
     regular = pd.date_range(table.index[0], table.index[-1], freq=step)
     done.append((f"rows between the steps of {step}, left out", int((~table.index.isin(regular)).sum())))
     if len(regular) > 20 * len(table):
@@ -79,9 +89,10 @@ def clean(table: pd.DataFrame, place: str, config: Config) -> Cleaned:
     too_long = missing & (lengths > config.longest_gap)
     done.append((f"rows interpolated, in gaps of at most {config.longest_gap}", int((missing & ~too_long).sum())))
     done.append(("rows in longer gaps, left out", int(too_long.sum())))
-    borders = cut_in_time(len(table), config)
+    borders = cut_in_time(len(table), config) if cut else np.zeros(len(table), int)
     # Part by part: what is filled in for training must not come from what is to be forecast.
-    table = pd.concat([table[borders == part].interpolate(limit_direction="both") for part in range(3)])
+    table = pd.concat([table[borders == part].interpolate(limit_direction="both") for part in np.unique(borders)])
+    done += [(f"'{column}' never changes", len(table)) for column in table if table[column].nunique() == 1]
     if empty := [column for column in table if table[column].isna().any()]:
         raise UserError(f"{place}: column '{empty[0]}' has no value at all in train, validation or test; remove it.")
     starts = np.diff(np.concatenate([[True], too_long]).astype(int)) < 0
@@ -94,13 +105,26 @@ def cut_in_time(rows: int, config: Config) -> np.ndarray:
     return np.repeat(np.arange(3), [train, rows - train - test, test])
 
 
+def _check_step(times: pd.DatetimeIndex, step: pd.Timedelta, place: str) -> None:
+    """Raise a UserError if there is a stretch of rows at another step. Single ones are gaps, or rows to leave out."""
+    steps = np.diff(times)
+    lengths = _run_lengths(steps)
+    other = np.flatnonzero((steps != step) & (lengths >= OTHER_STEPS))
+    if len(other):
+        first = other[0]
+        raise UserError(
+            f"{place}: the step changes. Most rows lie {step} apart, but the {lengths[first]} from {times[first]} on lie "
+            f"{pd.Timedelta(steps[first])} apart. Bring all to one step first."
+        )
+
+
 def _report(place: str, done: list[tuple[str, int]]) -> pd.DataFrame:
     return pd.DataFrame([{"place": place, "what": what, "count": count} for what, count in done])
 
 
-def _run_lengths(flags: np.ndarray) -> np.ndarray:
-    """For each row the length of the run of equal flags that it lies in."""
-    number = np.cumsum(np.concatenate([[0], flags[1:] != flags[:-1]]))
+def _run_lengths(values: np.ndarray) -> np.ndarray:
+    """For each row the length of the run of equal values that it lies in."""
+    number = np.cumsum(np.concatenate([[0], values[1:] != values[:-1]]))
     return np.bincount(number)[number]
 
 

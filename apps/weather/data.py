@@ -18,6 +18,8 @@ TIME_FORMATS = (  # the first that fits all rows; so 13/02/2024 is in February, 
     "ISO8601",
     *(f"{date} {time}" for date in ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y") for time in ("%H:%M:%S", "%H:%M")),
 )
+ZONE = r"(?<=:\d\d)\s*(Z|UTC|[+-]\d\d:?\d\d)$"  # behind a time; the clock of the place is kept, the zone is dropped
+DECIMAL_COMMA = r"[+-]?\d+,\d+([eE][+-]?\d+)?"
 TARGETS = ("t (degc)", "temp")  # how the column begins that --target is where none is named
 
 
@@ -37,8 +39,12 @@ class Series(NamedTuple):
     longest: int  # rows of the place that has most
 
 
-def load(config: Config) -> Series:
+def load(config: Config, cut: bool = True) -> Series:
     """Load and clean, and cut every place's rows in time into train, validation and test.
+
+    Args:
+        config: the knobs.
+        cut: False where all rows are the past of one forecast; they then belong to one part.
 
     Raises:
         UserError: for a file that is not there or holds no series.
@@ -51,7 +57,7 @@ def load(config: Config) -> Series:
     stations = []
     for place, table in tables.items():
         times, numbers = _take_times(table, place, config)
-        stations.append(clean(numbers.set_axis(times)[: config.limit], place, config))
+        stations.append(clean(numbers.set_axis(times)[: config.limit], place, config, cut))
     columns = tuple(stations[0].table.columns)
     for station in stations:
         if set(station.table.columns) != set(columns):
@@ -89,10 +95,14 @@ def _take_times(table: pd.DataFrame, place: str, config: Config) -> tuple[pd.Dat
     """The times and the numeric columns of a table."""
     column = _time_column(table, place, config)
     times = parse_times(table[column])
-    if times is None or times.isna().any():
-        bad = table[column][times.isna()].iloc[0] if times is not None else table[column].iloc[0]
-        raise UserError(f"{place}: column '{column}' does not read as times, for example '{bad}'. Name another: --time-column")
-    numbers = table.drop(columns=column).apply(pd.to_numeric, errors="coerce")
+    if times.isna().any():
+        row = int(np.flatnonzero(times.isna())[0])
+        raise UserError(
+            f"{place}: column '{column}' does not read as times of one format and one zone; it begins with "
+            f"'{table[column].iloc[0]}', and row {row + 1} has '{table[column].iloc[row]}'. Mend it, or --time-column."
+        )
+    others = table.drop(columns=column)
+    numbers = pd.DataFrame({name: _numbers(others[name], place) for name in others}, index=table.index)
     dropped = [name for name in numbers if numbers[name].isna().mean() > 0.5]
     if dropped:
         print(f"{place}: columns without numbers in most rows are left out: {', '.join(dropped)}.")
@@ -102,29 +112,44 @@ def _take_times(table: pd.DataFrame, place: str, config: Config) -> tuple[pd.Dat
     return pd.DatetimeIndex(times), numbers
 
 
+def _numbers(column: pd.Series, place: str) -> pd.Series:
+    """A column as numbers, with a decimal point or a decimal comma; what is empty, or all text, is missing."""
+    if pd.api.types.is_numeric_dtype(column):
+        return column
+    found = pd.to_numeric(column, errors="coerce")
+    text = column.astype(str).str.strip()
+    with_comma = pd.to_numeric(text.where(text.str.fullmatch(DECIMAL_COMMA), "").str.replace(",", "."), errors="coerce")
+    found = found.fillna(with_comma)
+    wrong = np.flatnonzero(found.isna() & column.notna())
+    if 0 < len(wrong) < len(column) / 2:
+        raise UserError(
+            f"{place}: column '{column.name}' has text among its numbers in {len(wrong)} rows, the first of them row "
+            f"{wrong[0] + 1}: '{column.iloc[wrong[0]]}'. Write a number, or leave it empty where it is missing."
+        )
+    return found
+
+
 def _time_column(table: pd.DataFrame, place: str, config: Config) -> str:
     if config.time_column is not None:
         if config.time_column not in table:
             raise UserError(f"{place} has no column '{config.time_column}'; it has {[*table.columns]}. Mend --time-column.")
         return config.time_column
     for column in table.columns:
-        if not pd.api.types.is_numeric_dtype(table[column]):
-            times = parse_times(table[column].iloc[:100])
-            if times is not None and times.notna().all():
-                return column
+        sample = table[column].iloc[:100]
+        if not pd.api.types.is_numeric_dtype(sample) and parse_times(sample).notna().mean() > 0.5:
+            return column
     raise UserError(f"{place}: no column reads as times; it has {[*table.columns]}. Name one with --time-column.")
 
 
-def parse_times(column: pd.Series) -> pd.Series | None:
-    """Times, of one format all through. None: they are of no format that is known."""
+def parse_times(column: pd.Series) -> pd.Series:
+    """Times, of one format and one zone all through; what is not of the format that fits most rows is NaT."""
     if pd.api.types.is_datetime64_any_dtype(column):
         return column.dt.tz_localize(None)
-    for form in TIME_FORMATS:
-        try:
-            return pd.to_datetime(column.astype(str), format=form)
-        except ValueError:
-            continue
-    return None
+    text = column.astype(str)
+    zone = text.str.extract(ZONE, expand=False).fillna("")
+    text = text.where(zone == zone.iloc[0]).str.replace(ZONE, "", regex=True)
+    tried = (pd.to_datetime(text, format=form, errors="coerce") for form in TIME_FORMATS)
+    return max(tried, key=lambda times: times.notna().sum())
 
 
 def _read_own(path: Path, config: Config) -> dict[str, pd.DataFrame]:
@@ -187,12 +212,18 @@ def check_windows(series: Series, starts, config: Config) -> None:
     """Raise a UserError if a part has no window."""
     for part, found in zip(("training", "validation", "test"), starts, strict=True):
         if not len(found):
-            rows = (config.history + config.horizon) * config.every
             raise UserError(
                 f"{series.name}: no unbroken stretch for {part} is as long as a window of --history {config.history} and "
-                f"--horizon {config.horizon} steps of --every {config.every} rows, {rows} rows; there are "
-                f"{len(series.values)} rows in all. Give more rows, or lower one of them."
+                f"--horizon {config.horizon} steps of --every {config.every} rows. There are {len(series.values)} rows; "
+                f"without a gap {shortest(config)} would do. Give more rows, or lower one of them."
             )
+
+
+def shortest(config: Config) -> int:
+    """Rows of one place without a gap from which every part has a window."""
+    ahead, test_share = config.every * config.horizon, 1 - config.train_share - config.validation_share
+    needed = (config.every * (config.history - 1) + ahead + 1) / config.train_share
+    return int(max(needed, ahead / config.validation_share, ahead / test_share)) + 2
 
 
 def statistics(series: Series) -> tuple[np.ndarray, np.ndarray]:

@@ -46,7 +46,7 @@ def predict(request: Request) -> None:
         for name, value in runs.read_json(folder / "config.json").items()
     }
     config = replace(Config(**stored), data=request.data, limit=None)
-    series = data.load(replace(config, target=None))
+    series = data.load(replace(config, target=None), cut=False)
     columns = metrics["columns"]
     if missing := [column for column in columns if column not in series.columns]:
         raise UserError(f"{request.data} lacks columns that the run was trained on: {', '.join(missing)}.")
