@@ -264,11 +264,11 @@ def test_gates_recall_what_a_plain_recurrence_forgets_and_clipping_helps_it():
 
 
 @needs_speech_commands
-def test_a_third_of_the_default_preset_of_speech_beats_the_baseline():
-    config = replace(speech_config.DEFAULT, data=str(SPEECH_COMMANDS.resolve()), epochs=10)
+def test_a_quarter_of_the_default_preset_of_speech_beats_the_baseline():
+    config = replace(speech_config.DEFAULT, data=str(SPEECH_COMMANDS.resolve()), epochs=8)
     metrics = json.loads((speech_train.train(config) / "metrics.json").read_text())
     assert 0.5 < metrics["baseline_accuracy"] < 0.7
-    assert metrics["test_accuracy"] > 0.75
+    assert metrics["test_accuracy"] > 0.7
 
 
 def test_mfcc_of_batches_is_five_times_as_fast_as_librosa_clip_by_clip():

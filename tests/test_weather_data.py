@@ -149,6 +149,25 @@ def test_wind_becomes_a_vector_and_time_a_circle():
     assert noon["sine of day"] == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize(("days", "known"), [(500, False), (540, True)])
+def test_the_time_of_year_is_given_where_training_has_seen_a_year(days, known):
+    pd.DataFrame({"time": hours(days, step="1D"), "sales": np.arange(days), "day of year": 1.0}).to_csv("own.csv", index=False)
+    clock = ("sine of day", "cosine of day")
+    of_year = ("sine of year", "cosine of year") if known else ()
+    assert data.load(SHORT).columns == ("sales", "day of year", *clock, *of_year)
+
+
+def test_the_past_of_a_forecast_is_not_cut():
+    """A gap in it is filled from both sides wherever it lies, and all columns are there."""
+    table = table_of(100)
+    table.loc[70, "temperature"] = np.nan
+    table.to_csv("own.csv", index=False)
+    series = data.load(SHORT, cut=False)
+    assert series.values[70, 0] == pytest.approx(table["temperature"][[69, 71]].mean(), rel=1e-5)
+    assert series.borders.max() == 0
+    assert series.columns[-1] == "cosine of year"
+
+
 def test_statistics_come_from_the_training_rows_alone():
     table_of(400).to_csv("own.csv", index=False)
     series = data.load(SHORT)

@@ -23,6 +23,7 @@ POSSIBLE = {  # by the unit in a column's name: least and greatest value that is
 }
 OTHER_STEPS = 10  # from so many rows on at another step than most, one after the other, it is no gap
 NOTHING = np.timedelta64(0)
+TIME_OF_DAY, TIME_OF_YEAR = [[f"{wave} of {span}" for wave in ("sine", "cosine")] for span in ("day", "year")]
 UNIT = re.compile(r"\(([^)]*)\)\s*$")
 SPEED = re.compile(r"^(max\.? )?(wv\b|wind[ _]?(speed|velocity))", re.IGNORECASE)
 DIRECTION = re.compile(r"^(wd\b|wind[ _]?dir)", re.IGNORECASE)
@@ -146,7 +147,6 @@ def _with_clock(table: pd.DataFrame) -> pd.DataFrame:
     times = table.index
     day = (times - times.normalize()) / pd.Timedelta(days=1)
     year = (times.day_of_year - 1 + day) / 365.2425
-    clock = {}
-    for name, turn in (("day", day), ("year", year)):
-        clock |= {f"sine of {name}": np.sin(2 * np.pi * turn), f"cosine of {name}": np.cos(2 * np.pi * turn)}
-    return table.assign(**clock)
+    names = [*TIME_OF_DAY, *TIME_OF_YEAR]
+    turns = (wave(2 * np.pi * turn) for turn in (day, year) for wave in (np.sin, np.cos))
+    return table.assign(**dict(zip(names, turns, strict=True)))

@@ -47,6 +47,8 @@ class Config:
     # Model
     head: Literal["direct", "autoregressive", "segments"] = "direct"
     """direct: all steps at once; autoregressive: a decoder, step by step; segments: a recurrence over segments (SegRNN)."""
+    linear: bool = True
+    """Add a linear map of the history to the last value; what the recurrence forecasts is the difference from that."""
     quantiles: tuple[float, ...] = (0.1, 0.5, 0.9)
     """Quantiles to forecast, in rising order; 0.5 among them is the point forecast."""
     cell: Literal["rnn", "gru", "lstm"] = "gru"

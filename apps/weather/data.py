@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from apps.weather.cleaning import clean
+from apps.weather.cleaning import TIME_OF_YEAR, Cleaned, clean
 from apps.weather.config import Config
 from apps.weather.sample import make_station
 from shared.cli import UserError
@@ -18,6 +18,7 @@ TIME_FORMATS = (  # the first that fits all rows; so 13/02/2024 is in February, 
     "ISO8601",
     *(f"{date} {time}" for date in ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y") for time in ("%H:%M:%S", "%H:%M")),
 )
+YEAR = pd.Timedelta(days=365)
 ZONE = r"(?<=:\d\d)\s*(Z|UTC|[+-]\d\d:?\d\d)$"  # behind a time; the clock of the place is kept, the zone is dropped
 DECIMAL_COMMA = r"[+-]?\d+,\d+([eE][+-]?\d+)?"
 TARGETS = ("t (degc)", "temp")  # how the column begins that --target is where none is named
@@ -58,6 +59,8 @@ def load(config: Config, cut: bool = True) -> Series:
     for place, table in tables.items():
         times, numbers = _take_times(table, place, config)
         stations.append(clean(numbers.set_axis(times)[: config.limit], place, config, cut))
+    if cut:
+        stations = _without_unseen_seasons(stations)
     columns = tuple(stations[0].table.columns)
     for station in stations:
         if set(station.table.columns) != set(columns):
@@ -80,6 +83,14 @@ def load(config: Config, cut: bool = True) -> Series:
         max(1, round(pd.Timedelta(days=1) / pd.Series(stations[0].table.index).diff().median())),
         max(len(station.table) for station in stations),
     )
+
+
+def _without_unseen_seasons(stations: list[Cleaned]) -> list[Cleaned]:
+    """Without the time of year, if no place's training rows cover a whole one: what November is can't be learned in May."""
+    trained = [station.table.index[station.borders == 0] for station in stations]
+    if max(times.max() - times.min() for times in trained) >= YEAR:
+        return stations
+    return [station._replace(table=station.table.drop(columns=TIME_OF_YEAR, errors="ignore")) for station in stations]
 
 
 def _choose_target(columns: tuple[str, ...], config: Config) -> int:
@@ -221,9 +232,9 @@ def check_windows(series: Series, starts, config: Config) -> None:
 
 def shortest(config: Config) -> int:
     """Rows of one place without a gap from which every part has a window."""
-    ahead, test_share = config.every * config.horizon, 1 - config.train_share - config.validation_share
-    needed = (config.every * (config.history - 1) + ahead + 1) / config.train_share
-    return int(max(needed, ahead / config.validation_share, ahead / test_share)) + 2
+    targets, history = config.every * (config.horizon - 1) + 1, config.every * config.history
+    test_share = 1 - config.train_share - config.validation_share
+    return int(max((history + targets) / config.train_share, targets / config.validation_share, targets / test_share)) + 2
 
 
 def statistics(series: Series) -> tuple[np.ndarray, np.ndarray]:

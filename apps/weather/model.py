@@ -27,6 +27,9 @@ def build_model(config: Config, num_channels: int, forecast: list[int]) -> keras
     """
     history = keras.Input((config.history, num_channels), name="history")
     last = ops.take(history[:, -1:], forecast, axis=2)
+    anchor = ops.repeat(last, config.horizon, axis=1)
+    if config.linear:
+        anchor = anchor + _linear(config, history - history[:, -1:], forecast)
     inputs = history
     if config.head == "segments":
         difference = _segments(config, ops.take(history, forecast, axis=2) - last)
@@ -36,8 +39,8 @@ def build_model(config: Config, num_channels: int, forecast: list[int]) -> keras
         truth = keras.Input((config.horizon, len(forecast)), name="truth")
         told = keras.Input((config.horizon, 1), name="told")
         inputs = {"history": history, "truth": truth, "told": told}
-        difference = _autoregressive(config, history, truth - last, told)
-    return keras.Model(inputs, ops.cast(last[..., None] + quantiles_in_order(config, difference), "float32"), name="network")
+        difference = _autoregressive(config, history, truth - anchor, told)
+    return keras.Model(inputs, ops.cast(anchor[..., None] + quantiles_in_order(config, difference), "float32"), name="network")
 
 
 def quantiles_in_order(config: Config, raw):
@@ -110,6 +113,20 @@ def _stack(config: Config, x, **options):
         normalization=config.normalization,
         activation=config.activation,
         **options,
+    )
+
+
+def _linear(config: Config, differences, forecast: list[int]):
+    """What a linear map of the history's differences from its last value adds to that value: `(batch, horizon, K)`.
+
+    It starts as 0. One column is forecast from all columns, several of them each from itself.
+    """
+    if len(forecast) == 1:
+        flat = layers.Reshape((-1,), name="all_columns")(differences)
+        return ops.expand_dims(layers.Dense(config.horizon, kernel_initializer="zeros", name="linear")(flat), -1)
+    shape = config.horizon, len(forecast)
+    return layers.EinsumDense("btc,cth->bhc", shape, kernel_initializer="zeros", name="linear")(
+        ops.take(differences, forecast, axis=2)
     )
 
 
