@@ -1,13 +1,14 @@
 """Weather: your own table, Jena's station, or a generated one; as one array of regular rows."""
 
 import zipfile
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from apps.weather.cleaning import TIME_OF_YEAR, Cleaned, clean
+from apps.weather.cleaning import TIME_OF_YEAR, Cleaned, clean, cut_in_time
 from apps.weather.config import Config
 from apps.weather.sample import make_station
 from shared.cli import UserError
@@ -232,9 +233,9 @@ def check_windows(series: Series, starts, config: Config) -> None:
 
 def shortest(config: Config) -> int:
     """Rows of one place without a gap from which every part has a window."""
-    targets, history = config.every * (config.horizon - 1) + 1, config.every * config.history
-    test_share = 1 - config.train_share - config.validation_share
-    return int(max((history + targets) / config.train_share, targets / config.validation_share, targets / test_share)) + 2
+    targets = config.every * (config.horizon - 1) + 1
+    needed = config.every * config.history + targets, targets, targets  # in train, validation and test
+    return next(rows for rows in count(sum(needed)) if np.all(np.bincount(cut_in_time(rows, config), minlength=3) >= needed))
 
 
 def statistics(series: Series) -> tuple[np.ndarray, np.ndarray]:
