@@ -39,7 +39,7 @@ class Config:
     # Windows
     every: int = 6
     """Rows from one step to the next: 6 makes hours of ten minutes. Windows start at every row nevertheless."""
-    history: int = 72
+    history: int = 24
     """Steps that the network sees."""
     horizon: int = 24
     """Steps that it forecasts."""
@@ -53,11 +53,11 @@ class Config:
     """Quantiles to forecast, in rising order; 0.5 among them is the point forecast."""
     cell: Literal["rnn", "gru", "lstm"] = "gru"
     """Recurrent cell."""
-    units: int = 64
+    units: int = 128
     """Width of each recurrent layer."""
     num_layers: int = 1
     """Recurrent layers on top of each other; --head segments has one."""
-    dropout: float = 0.1
+    dropout: float = 0.3
     """Share of features dropped before and after each recurrent layer."""
     residual: bool = False
     """Add each recurrent layer's input to its output."""
@@ -69,7 +69,7 @@ class Config:
     """Steps in a segment, for --head segments; history and horizon are whole numbers of them."""
 
     # Training
-    epochs: int = 10
+    epochs: int = 5
     """Most passes over the training windows."""
     patience: int = 3
     """Stop after so many epochs without a better validation loss."""
@@ -144,8 +144,6 @@ PRESETS = {
         horizon=96,
         head="segments",
         quantiles=(0.5,),
-        units=128,
-        dropout=0.3,
         epochs=4,
     ),
 }

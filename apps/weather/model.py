@@ -1,5 +1,7 @@
 """The network: history -> recurrent encoder -> all horizons, as differences from the last known value, as quantiles."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 from keras import layers, ops
@@ -12,13 +14,17 @@ PACKAGE = "apps.weather"
 CELLS = {"rnn": layers.SimpleRNNCell, "gru": layers.GRUCell, "lstm": layers.LSTMCell}
 
 
-def build_model(config: Config, num_channels: int, forecast: list[int]) -> keras.Model:
+def build_model(config: Config, num_channels: int, forecast: list[int], clock: Sequence[int] = ()) -> keras.Model:
     """Build the network; in and out are normalised values.
+
+    It sees differences from the last known value, and forecasts such: the level of a season that it was not trained on
+    is nothing new to it.
 
     Args:
         config: the knobs.
         num_channels: columns of the series.
         forecast: those of them that are forecast, K in number.
+        clock: those that tell the time; they are seen as they are.
 
     Returns:
         Uncompiled model from histories `(batch, history, num_channels)` to quantiles `(batch, horizon, K, quantiles)`. With the
@@ -26,20 +32,22 @@ def build_model(config: Config, num_channels: int, forecast: list[int]) -> keras
         1 where the decoder is told the truth about the step before, 0 where it goes on from its own forecast.
     """
     history = keras.Input((config.history, num_channels), name="history")
-    last = ops.take(history[:, -1:], forecast, axis=2)
-    anchor = ops.repeat(last, config.horizon, axis=1)
+    differences = history - history[:, -1:]
+    anchor = ops.repeat(ops.take(history[:, -1:], forecast, axis=2), config.horizon, axis=1)
     if config.linear:
-        anchor = anchor + _linear(config, history - history[:, -1:], forecast)
+        anchor = anchor + _linear(config, differences, forecast)
+    is_clock = np.isin(np.arange(num_channels), clock)
+    seen = ops.where(is_clock, history, differences)
     inputs = history
     if config.head == "segments":
-        difference = _segments(config, ops.take(history, forecast, axis=2) - last)
+        difference = _segments(config, ops.take(differences, forecast, axis=2))
     elif config.head == "direct":
-        difference = _direct(config, history, len(forecast))
+        difference = _direct(config, seen, len(forecast))
     else:
         truth = keras.Input((config.horizon, len(forecast)), name="truth")
         told = keras.Input((config.horizon, 1), name="told")
         inputs = {"history": history, "truth": truth, "told": told}
-        difference = _autoregressive(config, history, truth - anchor, told)
+        difference = _autoregressive(config, seen, truth - anchor, told)
     return keras.Model(inputs, ops.cast(anchor[..., None] + quantiles_in_order(config, difference), "float32"), name="network")
 
 

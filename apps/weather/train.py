@@ -13,6 +13,7 @@ def train(config: Config) -> Path:
     import numpy as np
 
     from apps.weather import baseline, data, report, scoring, windows
+    from apps.weather.cleaning import TIME_OF_DAY, TIME_OF_YEAR
     from apps.weather.intervals import fit_widening
     from apps.weather.model import PinballLoss, build_calibrated, build_model, build_servable
     from shared import gradients, rnn, runs, training
@@ -36,7 +37,8 @@ def train(config: Config) -> Path:
     callbacks = training.make_callbacks(run.path, "val_loss", config.patience, config.resume)
     resume = callbacks[-1]
     batches, steps = windows.training_batches(values, starts.train, config, resume.first_epoch)
-    network = build_model(config, len(series.columns), forecast)
+    clock = [number for number, name in enumerate(series.columns) if name in (*TIME_OF_DAY, *TIME_OF_YEAR)]
+    network = build_model(config, len(series.columns), forecast, clock)
     learning_rate = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
         warmup_target=config.learning_rate,
