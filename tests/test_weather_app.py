@@ -1,6 +1,7 @@
 """The weather app as a user meets it, made tiny; its losses, intervals and rivals against scikit-learn and arithmetic."""
 
 import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,6 +57,8 @@ def test_run_folder_is_whole(run_folder):
     rivals = [metrics[f"{who}_mae"] for who in ("baseline", "last_value", "yesterday")]
     assert metrics["beats_baseline"] == (metrics["test_mae"] < min(rivals))
     assert 0.5 < metrics["test_coverage"] < 1
+    with zipfile.ZipFile(run_folder / "model.keras") as model:  # predict loads it without knowing the optimizer
+        assert "AdamW" not in model.read("config.json").decode()
 
 
 def test_figures_are_those_of_the_saved_model_in_the_datas_own_unit(beside_the_run):

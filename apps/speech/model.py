@@ -58,7 +58,8 @@ def build_model(config: Config, num_classes: int, mean, variance) -> keras.Model
 def build_servable(network: keras.Model) -> keras.Model:
     """What is saved: waveforms `(batch, samples)` in, from -1 to 1, probabilities `(batch, classes)` out."""
     waveform = keras.Input(network.input_shape[1:], name="waveform")
-    return keras.Model(waveform, layers.Softmax(dtype="float32", name="probabilities")(network(waveform)), name="servable")
+    uncompiled = keras.Model(network.input, network.output, name="network")  # leaves the optimizer behind
+    return keras.Model(waveform, layers.Softmax(dtype="float32", name="probabilities")(uncompiled(waveform)), name="servable")
 
 
 def build_streamer(config: Config, network: keras.Model) -> keras.Model:

@@ -92,7 +92,8 @@ def build_calibrated(config: Config, network: keras.Model) -> keras.Model:
         nothing = ops.zeros_like(history[:, :1, :1]) + ops.zeros((1, *network.input["truth"].shape[1:]))
         inputs = {"history": history, "truth": nothing, "told": nothing[..., :1]}
     calibrate = Calibration(config.quantiles.index(0.5), name="calibration")
-    return keras.Model(history, calibrate(network(inputs)), name="calibrated")
+    uncompiled = keras.Model(network.input, network.output, name="network")  # leaves the optimizer behind
+    return keras.Model(history, calibrate(uncompiled(inputs)), name="calibrated")
 
 
 def build_servable(config: Config, calibrated: keras.Model, mean, deviation, forecast: list[int]) -> keras.Model:
