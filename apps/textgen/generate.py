@@ -15,6 +15,7 @@ from apps.textgen.model import zero_states
 from shared.bptt import contiguous_batches, contiguous_windows
 
 EVALUATION_LENGTH = 256  # steps in a window
+MOST_LOGITS = 2**24  # numbers (64 MiB) of an evaluation window; a script of thousands of characters gets fewer streams
 CHUNK = 32  # characters that the compiled loop makes before it hands them out
 
 
@@ -107,7 +108,8 @@ def nats_per_character(config: Config, generator: keras.Model, text: Text) -> fl
 
     A stream is 10,000 characters long or more, so that it hardly matters that it starts from nothing.
     """
-    streams = int(np.clip(len(text.characters) // 10_000, 1, 64))
+    most = MOST_LOGITS // (EVALUATION_LENGTH * generator.output["logits"].shape[-1])
+    streams = int(np.clip(len(text.characters) // 10_000, 1, np.clip(most, 1, 64)))
     windows = contiguous_windows(text.document_lengths, streams, EVALUATION_LENGTH)
     states, total = zero_states(config, streams), 0.0
 
