@@ -150,11 +150,12 @@ def test_wind_becomes_a_vector_and_time_a_circle():
 
 
 @pytest.mark.parametrize(("days", "known"), [(500, False), (540, True)])
-def test_the_time_of_year_is_given_where_training_has_seen_a_year(days, known):
+def test_the_time_of_year_is_given_where_training_has_seen_a_year(days, known, capsys):
     pd.DataFrame({"time": hours(days, step="1D"), "sales": np.arange(days), "day of year": 1.0}).to_csv("own.csv", index=False)
     clock = ("sine of day", "cosine of day")
     of_year = ("sine of year", "cosine of year") if known else ()
     assert data.load(SHORT).columns == ("sales", "day of year", *clock, *of_year)
+    assert ("The time of year is left out: training covers 349 days" in capsys.readouterr().out) != known
 
 
 def test_the_past_of_a_forecast_is_not_cut():

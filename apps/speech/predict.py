@@ -39,8 +39,6 @@ def predict(request: Request) -> None:
     metrics = runs.read_json(folder / "metrics.json")
     if metrics["app"] != "speech":
         raise UserError(f"--run {folder} is a run of {metrics['app']}, not of speech.")
-    if request.stream and not Path(request.stream).is_file():
-        raise UserError(f"{request.stream}: there is no such file (looked from {Path.cwd()}).")
     print(f"Asking {folder}, trained on {metrics['dataset']} (preset {metrics['preset']}).", file=sys.stderr)
 
     import keras

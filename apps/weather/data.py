@@ -60,7 +60,7 @@ def load(config: Config, cut: bool = True) -> Series:
     for place, table in tables.items():
         times, numbers = _take_times(table, place, config)
         stations.append(clean(numbers.set_axis(times)[: config.limit], place, config, cut))
-    if cut:
+    if cut and config.clean:
         stations = _without_unseen_seasons(stations)
     columns = tuple(stations[0].table.columns)
     for station in stations:
@@ -89,9 +89,11 @@ def load(config: Config, cut: bool = True) -> Series:
 def _without_unseen_seasons(stations: list[Cleaned]) -> list[Cleaned]:
     """Without the time of year, if no place's training rows cover a whole one: what November is can't be learned in May."""
     trained = [station.table.index[station.borders == 0] for station in stations]
-    if max(times.max() - times.min() for times in trained) >= YEAR:
+    span = max(times.max() - times.min() for times in trained)
+    if span >= YEAR:
         return stations
-    return [station._replace(table=station.table.drop(columns=TIME_OF_YEAR, errors="ignore")) for station in stations]
+    print(f"The time of year is left out: training covers {span.days} days, less than a year.")
+    return [station._replace(table=station.table.drop(columns=TIME_OF_YEAR)) for station in stations]
 
 
 def _choose_target(columns: tuple[str, ...], config: Config) -> int:
