@@ -47,16 +47,21 @@ def markdown_table(table: pd.DataFrame, corner: str) -> list[str]:
     ]
 
 
+def print_table(table: pd.DataFrame, title: str, corner: str = "", digits: int = 4) -> None:
+    """A table of numbers in the terminal."""
+    shown = Table(title=title)
+    shown.add_column(corner)
+    for name in table.columns:
+        shown.add_column(name, justify="right")
+    for who, row in table.iterrows():
+        shown.add_row(str(who), *(f"{number:.{digits}f}" for number in row))
+    Console(width=None if sys.stdout.isatty() else 160).print(shown)
+
+
 def announce(folder: Path, summary: dict[str, Any], scores: pd.DataFrame, part: str, rival: str, next_command: str) -> None:
     """Print the scores, who won, where the run lies and what to do next."""
-    table = Table(title=f"{_title(summary)}, {part}")
-    table.add_column("")
-    for name in scores.columns:
-        table.add_column(name, justify="right")
-    for who, row in scores.iterrows():
-        table.add_row(who, *(f"{score:.4f}" for score in row))
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(table)
+    print_table(scores, f"{_title(summary)}, {part}")
+    console = Console(width=None if sys.stdout.isatty() else 160)
     winner = "The network beats" if summary["beats_baseline"] else "The network does NOT beat"
     console.print(f"{winner} {rival}. {summary['train_seconds'] / 60:.1f} minutes of training.")
     console.print(f"Run:   {folder}  (report.md, plots/, model.keras)", highlight=False)

@@ -349,7 +349,7 @@ def test_repeating_the_last_value_gives_the_published_error_of_the_benchmark(hor
     series = weather_data.load(config)
     mean, deviation = weather_data.statistics(series)
     values, columns = ((series.values - mean) / deviation).astype("float32"), list(range(len(series.columns)))
-    starts = windows.split(series.piece, series.borders, config).test
+    starts = windows.split(series.piece, series.filled, series.borders, config).test
     assert len(columns) == 21
     assert len(starts) == 10_539 - horizon + 1
 
@@ -364,7 +364,7 @@ def test_windows_come_five_times_as_fast_as_from_keras():
     """Against `keras.utils.timeseries_dataset_from_array`: random order, 144 steps of 21 columns each, batches of 256."""
     values = np.random.default_rng(0).normal(size=(50_000, 21)).astype("float32")
     config = replace(weather_config.DEFAULT, every=1, history=120, horizon=24, batch_size=256)
-    starts = windows.split(np.zeros(50_000, int), np.zeros(50_000, int), config).train
+    starts = windows.split(np.zeros(50_000, int), np.zeros(50_000, bool), np.zeros(50_000, int), config).train
     ours = iter(windows.training_batches(values, starts, config)[0])
     theirs = iter(
         keras.utils.timeseries_dataset_from_array(values, None, sequence_length=144, batch_size=256, shuffle=True).repeat()

@@ -33,11 +33,12 @@ def test_decay_of_a_geometric_series_is_its_ratio():
     assert np.isnan(recall.decay([np.nan, np.inf, 1.0]))
 
 
-def test_the_command_saves_a_figure_and_a_table(capsys):
+def test_the_command_saves_a_figure_and_a_table(capsys, monkeypatch):
+    monkeypatch.setattr(recall, "CONTENDERS", {name: recall.CONTENDERS[name] for name in ("SimpleRNN", "GRU")})
     folder = recall.compare(recall.Config(lag=6, steps=3, units=4, batch_size=8))
     table = pd.read_csv(folder / "table.csv")
     assert list(table["network"].unique()) == list(recall.CONTENDERS)
-    assert len(table) == 8
+    assert len(table) == 4
     assert [column for column in table if column.startswith("lag ")] == ["lag 1", "lag 2", "lag 5", "lag 6"]
     assert table.filter(like="lag ").stack().between(0, 1).all()
     assert (folder / "gradients.png").stat().st_size > 10_000

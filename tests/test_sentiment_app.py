@@ -27,16 +27,17 @@ from shared.cli import UserError
 
 REPOSITORY = Path(__file__).parent.parent
 TINY = replace(PRESETS["smoke"], dataset="sample", limit=120, sequence_length=20, embedding_dim=8, units=4, min_reviews=1)
+PRETRAINED = replace(TINY, epochs=2, pretraining_epochs=1, pooling=("max", "attention"), members=2)
 METRICS = ("accuracy", "auc", "f1", "log_loss", "calibration_error")
 
 
 @pytest.fixture(scope="module")
 def finished_run(tmp_path_factory):
-    """One tiny run, trained once for all tests that only look at it."""
+    """One tiny run with all that a run can have, trained once for all tests that only look at it."""
     before = os.getcwd()
     os.chdir(tmp_path_factory.mktemp("work"))
     try:
-        yield train.train(TINY).resolve()
+        yield train.train(PRETRAINED).resolve()
     finally:
         os.chdir(before)
 
@@ -55,7 +56,7 @@ def test_run_folder_is_whole(finished_run):
     }
     plots = {path.name for path in (finished_run / "plots").iterdir()}
     assert plots == {"confusion_matrix.png", "reliability.png", "roc.png", "training.png"}
-    assert runs.read_json(finished_run / "config.json") == json.loads(json.dumps(asdict(TINY)))
+    assert runs.read_json(finished_run / "config.json") == json.loads(json.dumps(asdict(PRETRAINED)))
 
 
 def test_metrics_are_flat_and_complete(finished_run):
@@ -85,7 +86,7 @@ def test_the_sample_is_named_in_the_report_so_that_nobody_takes_it_for_imdb(fini
 
 def test_history_has_the_gradients(finished_run):
     history = pd.read_csv(finished_run / "history.csv")
-    assert len(history) == TINY.epochs
+    assert len(history) == PRETRAINED.epochs
     assert {"val_answer_accuracy", "gradient_norm", "gradient_norm_max", "clipped_share", "clip_threshold"} <= set(history)
     assert (history["gradient_norm/recurrent_1_bidirectional_gru_1"] > 0).all()
 
@@ -386,12 +387,9 @@ def add_callback(patch, callback):
     patch.setattr(training, "make_callbacks", lambda *args: [callback, *make(*args)])
 
 
-LONGER = replace(TINY, epochs=2, pretraining_epochs=1, pooling=("max", "attention"), members=2)
-
-
-def test_a_killed_run_that_is_resumed_ends_as_an_uninterrupted_one(monkeypatch):
+def test_a_killed_run_that_is_resumed_ends_as_an_uninterrupted_one(finished_run, monkeypatch):
     """With pretraining, whose weights are kept, and two paths with attention."""
-    whole = runs.read_json(train.train(LONGER) / "metrics.json")
+    whole = runs.read_json(finished_run / "metrics.json")
 
     def kill():
         raise Killed
@@ -399,8 +397,8 @@ def test_a_killed_run_that_is_resumed_ends_as_an_uninterrupted_one(monkeypatch):
     with monkeypatch.context() as patch:
         add_callback(patch, AtEpoch(1, kill))
         with pytest.raises(Killed):
-            train.train(LONGER)
-    resumed = runs.read_json(train.train(replace(LONGER, resume=True)) / "metrics.json")
+            train.train(PRETRAINED)
+    resumed = runs.read_json(train.train(replace(PRETRAINED, resume=True)) / "metrics.json")
     assert resumed["epochs"] == 2
     for key, value in whole.items():
         if "seconds" not in key:

@@ -277,7 +277,7 @@ def test_tied_output_has_no_matrix_of_its_own():
 
 def nats_of(config, network, ids):
     """Of one long pass, from a state of zeros: a number for each character but the first."""
-    logits = network({"ids": tf.constant(ids[None, :-1]), "states": zero_states(config, 1)})["logits"]
+    logits = network.predict_on_batch({"ids": ids[None, :-1], "states": zero_states(config, 1)})["logits"]
     return keras.ops.sparse_categorical_crossentropy(ids[None, 1:], logits, from_logits=True).numpy()[0]
 
 

@@ -46,7 +46,7 @@ def beside_the_run(run_folder, monkeypatch):
 def test_run_folder_is_whole(run_folder):
     files = {path.name for path in run_folder.iterdir()}
     assert files == {
-        *("config.json", "environment.json", "metrics.json", "history.csv", "by_step.csv"),
+        *("config.json", "environment.json", "metrics.json", "history.csv", "by_step.csv", "by_month.csv", "by_hour.csv"),
         *("model.keras", "report.md", "logs", "plots"),
     }
     plots = {path.stem for path in (run_folder / "plots").iterdir()}
@@ -65,7 +65,7 @@ def test_figures_are_those_of_the_saved_model_in_the_datas_own_unit(beside_the_r
     metrics = json.loads((beside_the_run / "metrics.json").read_text())
     model = keras.models.load_model(beside_the_run / "model.keras", compile=False)
     series = data.load(TINY)
-    starts = windows.split(series.piece, series.borders, TINY).test
+    starts = windows.split(series.piece, series.filled, series.borders, TINY).test
     history = np.stack([series.values[start - 66 : start + 1 : 6] for start in starts])
     truth = np.stack([series.values[start + 6 : start + 37 : 6, series.target] for start in starts])
     forecast = model.predict_on_batch(history)[:, :, 0]
@@ -107,8 +107,9 @@ def test_every_head_trains_and_is_saved(head):
     options = {} if head == "segments" else {"num_layers": 2, "residual": True, "normalization": "layer"}
     folder = train.train(replace(TINY, epochs=1, cell="lstm", channels="all", **HEADS[head], **options))
     model = keras.models.load_model(folder / "model.keras", compile=False)
-    columns = json.loads((folder / "metrics.json").read_text())["columns"]
-    assert model.output_shape == (None, TINY.horizon, len(columns), 3)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["forecast"] == metrics["columns"][:-2]  # all but the time of day
+    assert model.output_shape == (None, TINY.horizon, len(metrics["forecast"]), 3)
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -182,6 +183,7 @@ def test_servable_speaks_the_datas_own_units():
     calibrated = build_calibrated(config, build_model(config, 2, [1]))
     servable = build_servable(config, calibrated, mean, deviation, [1])
     normalised = rng.normal(size=(3, config.history, 2)).astype("float32")
+    assert servable.get_layer("normalization").compute_dtype == servable.get_layer("units").compute_dtype == "float32"
     expected = calibrated.predict_on_batch(normalised) * 8.0 + 1_000.0
     np.testing.assert_allclose(servable.predict_on_batch(normalised * deviation + mean), expected, rtol=1e-5)
 
@@ -201,7 +203,7 @@ def test_linear_rival_finds_a_linear_law():
     for row in range(2, 3_000):
         values[row] = 1.2 * values[row - 1] - 0.5 * values[row - 2] + rng.normal()
     config = replace(TINY, every=1, history=4, horizon=1)
-    starts = windows.split(np.zeros(3_000, int), np.repeat([0, 1, 2], 1_000), config)
+    starts = windows.split(np.zeros(3_000, int), np.zeros(3_000, bool), np.repeat([0, 1, 2], 1_000), config)
     linear = baseline.Linear(values, starts.train, starts.validation, [0], config)
     found = linear.predict(values, starts.test)[:, 0, 0]
     expected = 1.2 * values[starts.test, 0] - 0.5 * values[starts.test - 1, 0]
@@ -242,7 +244,8 @@ def test_predict_writes_table_and_plot_with_columns_in_any_order(beside_the_run,
     assert (found["time"] - newest).tolist() == [pd.Timedelta(hours=hour) for hour in range(1, 7)]
     assert (found["temperature (degC), 10%"] <= found["temperature (degC), 90%"]).all()
     assert Path("ahead.png").stat().st_size > 10_000
-    series = data.load(replace(TINY, limit=2_000))
+    table.to_csv("in_order.csv", index=False)
+    series = data.load(replace(TINY, data="in_order.csv", limit=None))
     model = keras.models.load_model(beside_the_run / "model.keras", compile=False)
     expected = model.predict_on_batch(series.values[None, -67::6])[0, :, 0]
     names = [f"temperature (degC), {share}%" for share in (10, 50, 90)]
@@ -259,13 +262,23 @@ def test_predict_names_missing_columns_and_too_few_rows(beside_the_run):
     table.iloc[:30].to_csv("short.csv", index=False)
     with pytest.raises(UserError, match="the newest 67 rows"):
         predict.predict(predict.Request("short.csv", output="x.csv"))
+    table[pd.to_datetime(table["time"]).dt.minute == 0].to_csv("hourly.csv", index=False)
+    with pytest.raises(UserError, match=r"hourly\.csv has a row every 0 days 01:00:00; the run .* every 0 days 00:10:00"):
+        predict.predict(predict.Request("hourly.csv", output="x.csv"))
+    Path("two").mkdir()
+    for name in "ab":
+        table.to_csv(f"two/{name}.csv", index=False)
+    with pytest.raises(UserError, match="holds several places, a, b"):
+        predict.predict(predict.Request("two", output="x.csv"))
+    with pytest.raises(UserError, match=r"a name that ends in \.csv"):
+        predict.predict(predict.Request("own.csv", output="x.png"))
     assert not Path("x.csv").exists()
 
 
 def test_runs_names_the_metric(beside_the_run, capsys):
     runs.main()
     row = next(line for line in capsys.readouterr().out.splitlines() if beside_the_run.name in line)
-    assert "mse" in row
+    assert "mae" in row
 
 
 def test_benchmark_preset_takes_the_rows_as_they_are():
@@ -280,10 +293,10 @@ def test_benchmark_preset_takes_the_rows_as_they_are():
 
 def test_backtest_retrains_on_growing_histories(monkeypatch):
     sample.make_station(days=30).to_csv("own.csv", index=False)
-    folder = backtest.backtest(replace(TINY, limit=None, epochs=1, backtest=3))
+    folder = backtest.backtest(replace(TINY, limit=None, epochs=1, backtest=2))
     finished = sorted(Path("runs/weather").glob("2*"))
     limits = [json.loads((run / "config.json").read_text())["limit"] for run in finished]
-    assert limits == [2_880, 3_600, 4_320]
+    assert limits == [3_240, 4_320]
     table = pd.read_csv(folder / "backtest.csv", index_col="run")
     scores = [json.loads((run / "metrics.json").read_text())["test_mae_target"] for run in finished]
     np.testing.assert_allclose(table["test_mae_target"], [*scores, np.mean(scores), np.std(scores, ddof=1)], rtol=1e-6)

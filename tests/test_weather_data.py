@@ -26,6 +26,11 @@ def table_of(rows=300, **columns):
     return pd.DataFrame({"time": hours(rows), **numbers, **columns})
 
 
+def split(piece, borders, config):
+    """Of rows none of which is filled in."""
+    return windows.split(piece, np.zeros(len(piece), bool), borders, config)
+
+
 def count(report, words):
     return int(report.loc[report["what"].str.contains(words, regex=False), "count"].sum())
 
@@ -34,7 +39,7 @@ def test_windows_equal_keras_own():
     config = replace(DEFAULT, every=1, history=5, horizon=3, batch_size=7)
     values = np.random.default_rng(0).normal(size=(40, 2)).astype("float32")
     piece, borders = np.zeros(40, int), np.zeros(40, int)
-    starts = windows.split(piece, borders, config).train
+    starts = split(piece, borders, config).train
     found = [np.concatenate(part) for part in zip(*windows.batches_in_order(values, starts, config), strict=True)]
     theirs = keras.utils.timeseries_dataset_from_array(values, None, sequence_length=8, batch_size=64)
     expected = np.concatenate([batch.numpy() for batch in theirs])
@@ -44,7 +49,7 @@ def test_windows_equal_keras_own():
 
 def test_steps_lie_so_many_rows_apart_and_windows_start_at_every_row():
     values = np.arange(60, dtype="float32")[:, None]
-    starts = windows.split(np.zeros(60, int), np.zeros(60, int), SHORT).train
+    starts = split(np.zeros(60, int), np.zeros(60, int), SHORT).train
     history, target = next(iter(windows.batches_in_order(values, starts, SHORT)))
     assert np.asarray(history)[0, :, 0].tolist() == [0, 2, 4, 6, 8, 10]
     assert np.asarray(target)[0, :, 0].tolist() == [12, 14, 16, 18]
@@ -56,7 +61,7 @@ def test_no_value_of_validation_or_test_can_be_reached_from_a_training_window():
     rows = 400
     values = np.arange(rows, dtype="float32")[:, None]
     borders = np.repeat([0, 1, 2], [250, 70, 80])
-    starts = windows.split(np.zeros(rows, int), borders, SHORT)
+    starts = split(np.zeros(rows, int), borders, SHORT)
     for part, chosen in enumerate(starts):
         history, target = (np.concatenate(x) for x in zip(*windows.batches_in_order(values, chosen, SHORT), strict=True))
         assert (borders[target.astype(int)] == part).all()  # targets lie in their own part, all of them
@@ -67,13 +72,40 @@ def test_no_value_of_validation_or_test_can_be_reached_from_a_training_window():
 
 def test_no_window_reaches_across_a_gap_or_into_another_place():
     piece = np.repeat([0, -1, 1, 2], [50, 5, 60, 40])
-    starts = windows.split(piece, np.zeros(155, int), SHORT).train
+    starts = split(piece, np.zeros(155, int), SHORT).train
     back, ahead = 2 * np.arange(-5, 1), 2 * np.arange(1, 5)
     covered = piece[starts[:, None] + np.concatenate([back, ahead])]
     assert (covered >= 0).all()
     assert (covered == covered[:, :1]).all()
     possible = [n - 2 * 9 for n in (50, 60, 40)]
     assert len(starts) == sum(possible)
+
+
+def test_no_window_starts_from_a_value_that_was_filled_in_from_what_is_to_come():
+    table = table_of(400)
+    table.loc[[50, 51, 300], "temperature"] = np.nan
+    table.to_csv("own.csv", index=False)
+    series = data.load(SHORT)
+    starts = np.concatenate(windows.split(series.piece, series.filled, series.borders, SHORT))
+    whole = np.concatenate(split(series.piece, series.borders, SHORT))
+    assert sorted(set(whole) - set(starts)) == [50, 51, 300]
+
+
+def test_a_step_is_an_hour_where_rows_are_closer_than_that_else_a_row():
+    for minutes, rows in ((10, 6), (60, 1), (24 * 60, 1)):
+        table_of(400).assign(time=hours(400, step=f"{minutes}min")).to_csv("own.csv", index=False)
+        assert data.with_step(DEFAULT, data.load(replace(SHORT, every=None))).every == rows
+    assert data.with_step(SHORT, data.load(SHORT)).every == 2
+
+
+def test_one_place_in_several_files_is_one_series():
+    Path("folder").mkdir()
+    table = table_of(300).assign(city="Jena")
+    table.iloc[:100].to_csv("folder/2023.csv", index=False)
+    table.iloc[100:].to_csv("folder/2024.csv", index=False)
+    series = data.load(replace(SHORT, data="folder", station_column="city"))
+    assert series.places == ("Jena",)
+    np.testing.assert_allclose(series.values[:, 0], table["temperature"], rtol=1e-6)
 
 
 def test_an_epoch_has_every_window_once_and_depends_on_its_number_alone():
@@ -109,10 +141,11 @@ def test_borders_are_those_of_the_benchmark():
 def test_cleaning_says_what_it_did():
     table = table_of(200).set_index("time")
     table.iloc[20, 0] = -9999.0
+    table.iloc[25, 1] = np.inf
     table.iloc[30, 1] = 5_000.0  # no pressure
     table = pd.concat([table.iloc[:60], table.iloc[61:100], table.iloc[120:], table.iloc[5:7]])
     table.loc[pd.Timestamp("2024-01-02 03:20")] = [1.0, 1_000.0]
-    cleaned = clean(table, "here", replace(DEFAULT, longest_gap=3))
+    [cleaned] = clean({"here": table}, replace(DEFAULT, longest_gap=3))
     report = cleaned.report
     assert count(report, "rows read") == 182
     assert count(report, "repeated") == 2
@@ -120,7 +153,9 @@ def test_cleaning_says_what_it_did():
     assert count(report, "missing time stamps") == 21
     assert count(report, "codes for missing") == 1
     assert count(report, "'pressure (hPa)' outside") == 1
-    assert count(report, "interpolated") == 3
+    assert count(report, "infinite") == 1
+    assert count(report, "interpolated") == 4
+    assert np.flatnonzero(cleaned.filled).tolist() == [20, 25, 30, 60, *range(100, 120)]
     assert count(report, "longer gaps") == 20
     assert cleaned.table.notna().all(axis=None)
     assert cleaned.piece.tolist() == [0] * 100 + [-1] * 20 + [1] * 80
@@ -132,14 +167,20 @@ def test_cleaning_says_what_it_did():
 def test_a_gap_on_the_border_is_filled_from_its_own_side():
     table = pd.DataFrame({"load": np.arange(100.0)}, index=hours(100))
     table.iloc[68:73] = np.nan  # training ends with row 69
-    column = clean(table, "here", DEFAULT).table["load"]
+    column = clean({"here": table}, DEFAULT)[0].table["load"]
     assert column.iloc[66:75].tolist() == [66, 67, 67, 67, 73, 73, 73, 73, 74]
 
 
 def test_wind_becomes_a_vector_and_time_a_circle():
     rows = 48
     table = table_of(rows, **{"wv (m/s)": np.full(rows, 2.0), "wd (deg)": np.linspace(0, 360, rows)}).set_index("time")
-    table = clean(table, "here", DEFAULT).table
+    calm = table.assign(
+        **{"wv (m/s)": [*np.full(rows - 20, 2.0), *np.zeros(20)], "wd (deg)": [*np.zeros(rows - 20), *np.full(20, np.nan)]}
+    )
+    [calm] = clean({"here": calm}, DEFAULT)
+    assert not calm.filled.any()
+    assert calm.table["wv (m/s), from north"].iloc[-20:].tolist() == [0.0] * 20
+    table = clean({"here": table}, DEFAULT)[0].table
     assert "wd (deg)" not in table
     np.testing.assert_allclose(np.hypot(table["wv (m/s), from east"], table["wv (m/s), from north"]), 2.0)
     assert table["wv (m/s), from north"].iloc[0] == pytest.approx(2.0)
@@ -178,7 +219,10 @@ def test_statistics_come_from_the_training_rows_alone():
     np.testing.assert_allclose(deviation, train.std(axis=0), rtol=1e-4)
 
 
-@pytest.mark.parametrize("form", ["comma", "semicolon", "decimal comma", "parquet", "latin-1", "german time", "zone"])
+@pytest.mark.parametrize(
+    "form",
+    ["comma", "semicolon", "decimal comma", "parquet", "latin-1", "german time", "zone", "fraction", "row numbers", "index"],
+)
 def test_own_tables_of_any_form(form):
     table = table_of(400)
     path = "own.csv"
@@ -190,6 +234,12 @@ def test_own_tables_of_any_form(form):
         table.to_csv(path, index=False, sep=";", decimal=",")
     elif form == "zone":
         table.assign(time=table["time"].dt.strftime("%Y-%m-%dT%H:%M:%S+01:00")).to_csv(path, index=False)
+    elif form == "fraction":
+        table.assign(time=table["time"].dt.strftime("%Y-%m-%d %H:%M:%S.000+02")).to_csv(path, index=False)
+    elif form == "row numbers":
+        table.to_csv(path)
+    elif form == "index":  # its column of times has no name
+        table.set_index("time").rename_axis(None).to_csv(path)
     elif form == "parquet":
         path = "own.parquet"
         table.to_parquet(path, index=False)
@@ -199,6 +249,7 @@ def test_own_tables_of_any_form(form):
         table.assign(time=table["time"].dt.strftime("%d.%m.%Y %H:%M")).to_csv(path, index=False)
     series = data.load(replace(SHORT, data=path))
     assert len(series.values) == 400
+    assert len(series.columns) == 4  # with the time of day
     assert series.times[0] == np.datetime64("2024-01-01")
     assert series.times[-1] == np.datetime64("2024-01-17T15:00")
     assert series.columns[series.target].startswith("temperature")
@@ -211,7 +262,8 @@ def test_several_places_in_a_file_or_a_folder():
     series = data.load(replace(SHORT, station_column="city"))
     assert np.bincount(series.piece).tolist() == [300, 200]
     assert series.borders[:300].tolist() == sorted(series.borders[:300])
-    assert (np.bincount(series.borders[300:]) == [140, 20, 40]).all()
+    assert (np.bincount(series.borders[:300]) == [210, 30, 60]).all()
+    assert series.borders[300:].tolist() == series.borders[:200].tolist()  # both end their training at the same time
     Path("folder").mkdir()
     one.drop(columns="city").to_csv("folder/jena.csv", index=False)
     other.drop(columns="city").to_csv("folder/ulm.csv", index=False)
@@ -236,6 +288,22 @@ def changing_step():
     table = table_of(300)
     table.loc[200:, "time"] = table["time"][199] + pd.timedelta_range("10min", periods=100, freq="10min")
     return table
+
+
+def with_day_or_month_first():
+    return table_of(200).assign(time=hours(200, start="2024-02-03", step="1min").strftime("%m/%d/%Y %H:%M"))
+
+
+def off_the_grid():
+    table = table_of(300)
+    table.loc[200:, "time"] += pd.Timedelta("20min")
+    return table
+
+
+def two_steps():
+    Path("folder").mkdir()
+    table_of(100).to_csv("folder/a.csv", index=False)
+    table_of(100).assign(time=hours(100, step="2h")).to_csv("folder/b.csv", index=False)
 
 
 @pytest.mark.parametrize(
@@ -265,6 +333,11 @@ def changing_step():
             r"the step changes.* the 100 from 2024-01-09 07:00:00 on",
         ),
         (lambda: table_of().iloc[:1].to_csv("own.csv"), {}, "1 different times"),
+        (lambda: Path("own.csv").touch(), {}, r"does not parse as \.csv"),
+        (lambda: table_of().iloc[::-1].to_csv("own.csv"), {"clean": False}, "in the order of their times"),
+        (lambda: with_day_or_month_first().to_csv("own.csv"), {}, "can be read in two ways.*'02/03/2024 00:00'"),
+        (lambda: off_the_grid().to_csv("own.csv"), {}, r"100 of 300 rows lie between .* at 2024-01-09 08:20:00"),
+        (two_steps, {"data": "folder"}, r"one step between their rows; got 0 days 01:00:00 in a, 0 days 02:00:00 in b"),
     ],
 )
 def test_bad_tables_are_explained(prepare, flags, message):
@@ -277,13 +350,13 @@ def test_too_short_a_series_is_explained():
     table_of(60).to_csv("own.csv", index=False)
     series = data.load(SHORT)
     with pytest.raises(UserError, match=f"no unbroken stretch for validation.* {data.shortest(SHORT)} would do"):
-        data.check_windows(series, windows.split(series.piece, series.borders, SHORT), SHORT)
+        data.check_windows(series, windows.split(series.piece, series.filled, series.borders, SHORT), SHORT)
 
 
-@pytest.mark.parametrize("config", [SHORT, DEFAULT, PRESETS["benchmark"]])
+@pytest.mark.parametrize("config", [SHORT, replace(DEFAULT, every=6), PRESETS["benchmark"]])
 def test_the_shortest_series_that_works(config):
     def parts_with_windows(rows):
-        return [len(part) > 0 for part in windows.split(np.zeros(rows, int), cut_in_time(rows, config), config)]
+        return [len(part) > 0 for part in split(np.zeros(rows, int), cut_in_time(rows, config), config)]
 
     assert all(parts_with_windows(data.shortest(config)))
     assert not all(parts_with_windows(data.shortest(config) - 1))
@@ -298,7 +371,9 @@ def test_the_shortest_series_that_works(config):
         ({"quantiles": (0.1, 0.9)}, "0.5 among them"),
         ({"head": "segments"}, "are whole numbers of --segment-length 48"),
         ({"head": "segments", "num_layers": 2}, "one recurrent layer"),
-        ({"coverage": 1.0}, "--coverage lies between 0 and 1"),
+        ({"quantiles": (0.1, 0.5)}, "some below and some above"),
+        ({"backtest": 2, "resume": True}, "Leave one out"),
+        ({"head": "segments", "segment_length": 24, "residual": True}, "knows no --residual"),
         ({"teacher_forcing": 2.0}, "--teacher-forcing"),
         ({"activation": "relu"}, "--activation relu"),
     ],
@@ -327,7 +402,7 @@ def test_sample_is_weather():
     by_month = temperature.groupby(temperature.index.month).mean()
     assert by_month.idxmax() in (7, 8)
     assert by_month.max() - by_month.min() > 12
-    assert (table["dew point (degC)"].dropna() <= temperature.dropna().max()).all()
+    assert (table["dew point (degC)"] <= temperature + 1e-6)[table["dew point (degC)"].notna() & temperature.notna()].all()
     magnus = [
         6.112 * np.exp(17.62 * table[name] / (243.12 + table[name])) for name in ("dew point (degC)", "temperature (degC)")
     ]

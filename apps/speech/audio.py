@@ -1,5 +1,6 @@
 """Recordings as numbers from -1 to 1: reading any format, one length for all, generated noise."""
 
+import struct
 from pathlib import Path
 
 import librosa
@@ -28,7 +29,25 @@ def read(path: Path, sample_rate: int) -> np.ndarray:
         raise UserError(f"{path} is a recording of length 0; remove it.")
     if not np.isfinite(content).all():
         raise UserError(f"{path} holds samples that are no numbers (NaN or infinite); mend or remove it.")
-    return resample(content.mean(axis=1), rate, sample_rate)
+    if (announced := _announced_bytes(path)) > path.stat().st_size:
+        raise UserError(
+            f"{path} is cut off: {announced:,} bytes by its header, {path.stat().st_size:,} there. Mend or remove it."
+        )
+    return np.clip(resample(content.mean(axis=1), rate, sample_rate), -1, 1)
+
+
+def _announced_bytes(path: Path) -> int:
+    """How long a WAV file is by its header, 0 where that says nothing. (libsndfile reads what is there, without a word.)"""
+    with path.open("rb") as file:
+        if file.read(4) != b"RIFF":
+            return 0
+        file.seek(12)
+        while len(header := file.read(8)) == 8:
+            name, size = struct.unpack("<4sI", header)
+            if name == b"data":
+                return 0 if size == 0xFFFFFFFF else file.tell() + size  # so written by what streams
+            file.seek(size + size % 2, 1)
+    return 0
 
 
 def resample(waveform: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:

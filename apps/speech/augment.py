@@ -52,9 +52,7 @@ def training_batches(clips, noise: np.ndarray, config: Config, first_epoch: int 
     background = tf.constant(noise, tf.float32)
 
     def batch(waveforms, labels, seed):
-        return augment(tf.cast(waveforms, tf.float32) / 32768.0, background, config, seed), tf.one_hot(
-            labels, len(clips.class_names)
-        )
+        return augment(_to_float(waveforms), background, config, seed), tf.one_hot(labels, len(clips.class_names))
 
     batches = tf.data.Dataset.from_generator(order, output_signature=signature)
     batches = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))

@@ -17,7 +17,7 @@ HALVINGS = 2  # so many convolutions halve the number of frames
 def build_features(config: Config) -> keras.Model:
     """Waveforms `(batch, samples)` to "mel" `(batch, frames, mels)` and "mfcc" `(batch, frames, n_mfcc)`."""
     waveform = keras.Input((config.samples,), name="waveform")
-    mel = _log_mel(config)(waveform)
+    mel = _augmented(config, _log_mel(config)(waveform))
     return keras.Model(waveform, {"mel": mel, "mfcc": CepstralCoefficients(config.n_mfcc, name="mfcc")(mel)}, name="features")
 
 
@@ -40,16 +40,7 @@ def build_model(config: Config, num_classes: int, mean, variance) -> keras.Model
         Uncompiled model from waveforms `(batch, samples)`, from -1 to 1, to logits `(batch, num_classes)`.
     """
     waveform = keras.Input((config.samples,), name="waveform")
-    mel = _log_mel(config)(waveform)
-    mel = SpectrogramAugmentation(
-        config.time_masks,
-        round(config.longest_mask * config.sample_rate / config.hop_length),
-        config.frequency_masks,
-        config.widest_mask,
-        config.mel_warp,
-        config.seed,
-        name="augmentation",
-    )(mel)
+    mel = _augmented(config, _log_mel(config)(waveform))
     x, _, _ = _layers(config, mel, mean, variance)
     x = rnn.pool(x, config.pooling, bidirectional=config.bidirectional)
     return keras.Model(waveform, _logits(config, num_classes, x), name="network")
@@ -109,6 +100,13 @@ def _log_mel(config: Config, center: bool = True) -> keras.layers.Layer:
         center=center,
         name="log_mel",
     )
+
+
+def _augmented(config: Config, mel):
+    """In training; else as it is."""
+    longest = round(config.longest_mask * config.sample_rate / config.hop_length)
+    masks = config.time_masks, longest, config.frequency_masks, config.widest_mask
+    return SpectrogramAugmentation(*masks, config.mel_warp, config.seed, name="augmentation")(mel)
 
 
 def _layers(config: Config, mel, mean, variance, pasts=None, states=None):

@@ -11,7 +11,7 @@ from shared import cli, runs
 from shared.cli import UserError, check_at_least
 
 TOP = 3
-PIECE_SECONDS = 2.0  # of a recording, or of what the microphone hears, at a time
+PIECE_SECONDS = 2.0  # of a recording at a time
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def predict(request: Request) -> None:
 
     import keras
 
-    from apps.speech import audio, augment, features, stream  # noqa: F401  augment and features register their layers
+    from apps.speech import stream  # its imports register the layers that the saved model is made of
     from apps.speech.config import Config
 
     config = Config(**{name: _tuple(value) for name, value in runs.read_json(folder / "config.json").items()})
@@ -62,26 +62,21 @@ def predict(request: Request) -> None:
             print(f"{event.seconds:8.2f} s  {event.word}  {event.probability:.2f}", flush=True)
 
 
-def probabilities_of(model, waveforms: list):
-    """Probabilities `(n, classes)` of waveforms of a clip's length."""
-    import numpy as np
-
-    batches = [np.stack(waveforms[start : start + 64]) for start in range(0, len(waveforms), 64)]
-    return np.concatenate([model.predict_on_batch(batch) for batch in batches])
-
-
 def _name_words(clips: tuple[str, ...], config, model, class_names: list[str]) -> None:
     """Print label, probability and runners-up of each clip; those that can't be read are told of in a UserError, at the end."""
+    import numpy as np
+
     from apps.speech import audio
 
-    waveforms, problems = {}, []
+    readable, waveforms, problems = [], [], []
     for clip in clips:
         try:
-            waveforms[clip] = audio.fit_length(audio.read(Path(clip), config.sample_rate), config.samples)
+            waveforms.append(audio.fit_length(audio.read(Path(clip), config.sample_rate), config.samples))
+            readable.append(clip)
         except UserError as problem:
             problems.append(str(problem))
-    if waveforms:
-        for clip, row in zip(waveforms, probabilities_of(model, list(waveforms.values())), strict=True):
+    if readable:
+        for clip, row in zip(readable, model.predict(np.stack(waveforms), batch_size=64, verbose=0), strict=True):
             best = row.argsort()[::-1][:TOP]
             first, *others = (f"{class_names[number]} {row[number]:.3f}" for number in best)
             print(f"{clip}: {first}   ({', '.join(others)})")
@@ -90,9 +85,13 @@ def _name_words(clips: tuple[str, ...], config, model, class_names: list[str]) -
 
 
 def _pieces(path: str, config):
+    """A recording piece by piece; silence follows it, so that its last word is heard to the end."""
+    import numpy as np
+
     from apps.speech import audio
 
     sound, size = audio.read(Path(path), config.sample_rate), round(PIECE_SECONDS * config.sample_rate)
+    sound = np.pad(sound, (0, config.samples // 2))
     return (sound[start : start + size] for start in range(0, len(sound), size))
 
 

@@ -138,26 +138,30 @@ def plot_false_alarms(file: Path, clips: Clips, candidates: dict[str, np.ndarray
     save_figure(figure, file, title)
 
 
-def plot_augmentation(file: Path, config: Config, features: keras.Model, clips: Clips, noise: np.ndarray) -> None:
-    """Waveform, mel spectrogram and MFCC of a few clips, as they are and as training may see them."""
+def show_augmentation(folder: Path, config: Config, features: keras.Model, clips: Clips, noise: np.ndarray) -> None:
+    """A few clips as they are and as training may see them: `plots/augmentation.png` and, to listen to, TensorBoard."""
     spoken = np.flatnonzero(clips.labels < len(clips.class_names) - 1)
     rows = spoken[:: max(1, len(spoken) // CLIPS_DRAWN)][:CLIPS_DRAWN]
     before = audio.to_float(clips.waveforms[rows])
     after = augment(tf.constant(before), tf.constant(noise), config, tf.constant([config.seed, 0])).numpy()
     figure, axes = plt.subplots(2 * len(rows), 3, figsize=(12, 3.2 * len(rows)))
+    sounds = {}
     for part, waveforms in enumerate((before, after)):
-        drawn = features.predict_on_batch(waveforms)
+        drawn = {name: np.asarray(value) for name, value in features(waveforms, training=bool(part)).items()}
         for number, row in enumerate(rows):
+            name = f"{clips.class_names[clips.labels[row]]}, {'augmented' if part else 'as it is'}"
+            sounds[f"clips/{number + 1}: {name}"] = waveforms[number], drawn["mfcc"][number]
             axis = axes[2 * number + part]
             axis[0].plot(np.arange(config.samples) / config.sample_rate, waveforms[number], linewidth=0.5)
-            axis[0].set(ylabel=f"{clips.class_names[clips.labels[row]]}, {'augmented' if part else 'as it is'}", ylim=(-1, 1))
+            axis[0].set(ylabel=name, ylim=(-1, 1))
             axis[1].imshow(drawn["mel"][number].T, origin="lower", aspect="auto")
             axis[2].imshow(drawn["mfcc"][number, :, 1:].T, origin="lower", aspect="auto")
     for axis, name in zip(
         axes[0], ("waveform (seconds)", "mel spectrogram (frames)", "MFCC without the first (frames)"), strict=True
     ):
         axis.set_title(name)
-    save_figure(figure, file, "Before and after augmentation (masks and mel warp come on top, inside the network)")
+    save_figure(figure, folder / "plots" / "augmentation.png", "Before and after augmentation")
+    _sounds_to_tensorboard(folder, config, sounds)
 
 
 def listening(summary: dict) -> str:
@@ -177,9 +181,14 @@ def write_tensorboard(folder: Path, config: Config, mistakes: pd.DataFrame, test
         return
     waveforms = audio.to_float(test.waveforms[mistakes["row"]])
     mfcc = features.predict_on_batch(waveforms)["mfcc"]
+    names = [f"mistakes/{m.Index + 1}: {m.label} taken for {m.predicted} ({m.source})" for m in mistakes.itertuples()]
+    _sounds_to_tensorboard(folder, config, dict(zip(names, zip(waveforms, mfcc, strict=True), strict=True)))
+
+
+def _sounds_to_tensorboard(folder: Path, config: Config, sounds: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """Waveforms and their MFCC by name, into the run's TensorBoard logs (AUDIO and IMAGES tabs)."""
     with tf.summary.create_file_writer(str(folder / "logs" / "report")).as_default():
-        for mistake, waveform, image in zip(mistakes.itertuples(), waveforms, mfcc, strict=True):
-            name = f"mistakes/{mistake.Index + 1}: {mistake.label} taken for {mistake.predicted} ({mistake.source})"
+        for name, (waveform, image) in sounds.items():
             tf.summary.audio(name, waveform[None, :, None], config.sample_rate, step=0)
             span = np.ptp(image) or 1.0
             tf.summary.image(name, ((image.T[::-1] - image.min()) / span)[None, :, :, None], step=0)

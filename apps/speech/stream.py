@@ -6,6 +6,7 @@ on.
 """
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from apps.speech.model import build_streamer, frames_per_output, zero_memory
 
 WINDOW_STEP = 0.1  # seconds from one window to the next
 SMOOTHING = 0.3  # seconds that posteriors are averaged over
-HOLD_OFF = 0.8  # seconds after a command in which no other is told
+HOLD_OFF = 0.8  # seconds after a command in which no other is told; the same one not before it has fallen silent
 TOLERANCE = 0.5  # seconds that a command may be told before it begins or after it ends
 TRACK_SECONDS = 600.0
 GAPS = (0.5, 2.5)  # seconds between two words of a track
@@ -43,13 +44,17 @@ def make_ear(config: Config, model: keras.Model) -> "SlidingWindow | FrameByFram
 
 
 class SlidingWindow:
-    """Shows the network a clip's length at a time. A posterior's time is the middle of its window."""
+    """Shows the network a clip's length at a time. A posterior's time is the middle of its window.
+
+    Half a window of silence stands before the sound, so that its first word comes to the middle of one, too.
+    """
 
     def __init__(self, config: Config, model: keras.Model):
         self.config, self.model = config, model
         self.step = round(WINDOW_STEP * config.sample_rate)
         self.seconds_per_posterior = self.step / config.sample_rate
-        self.start, self.kept = 0, np.zeros(0, np.float32)
+        self.kept = np.zeros(config.samples // 2, np.float32)
+        self.start = -len(self.kept)
 
     def hear(self, sound: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Samples `(n,)` that follow those before: times in seconds `(m,)` and posteriors `(m, classes)`, as far as known."""
@@ -98,17 +103,20 @@ class Detector:
     def __init__(self, class_names: tuple[str, ...], seconds_per_posterior: float, threshold: float):
         self.class_names, self.threshold = class_names, threshold
         self.commands = [row for row, name in enumerate(class_names) if name not in (UNKNOWN, SILENCE)]
-        self.recent = np.zeros((max(1, round(SMOOTHING / seconds_per_posterior)), len(class_names)))
+        self.recent = deque(maxlen=max(1, round(SMOOTHING / seconds_per_posterior)))
         self.quiet_until = -np.inf
+        self.told = None  # the command that was told last, as long as it is heard
 
     def hear(self, times: np.ndarray, posteriors: np.ndarray) -> Iterator[Event]:
         """The commands in posteriors that follow those before; see `SlidingWindow.hear`."""
         for seconds, posterior in zip(times, posteriors, strict=True):
-            self.recent = np.concatenate([self.recent[1:], posterior[None]])
-            smoothed = self.recent.mean(axis=0)
+            self.recent.append(posterior)
+            smoothed = np.mean(self.recent, axis=0)
+            if self.told is not None and smoothed[self.told] < self.threshold:
+                self.told = None
             best = max(self.commands, key=lambda row: smoothed[row])
-            if smoothed[best] >= self.threshold and seconds >= self.quiet_until:
-                self.quiet_until = seconds + HOLD_OFF
+            if smoothed[best] >= self.threshold and seconds >= self.quiet_until and best != self.told:
+                self.quiet_until, self.told = seconds + HOLD_OFF, best
                 yield Event(float(seconds), self.class_names[best], float(smoothed[best]))
 
 
@@ -119,7 +127,7 @@ class Track(NamedTuple):
     said: list[tuple[str, float, float]]
 
 
-def make_track(clips: Clips, config: Config, seconds: float = TRACK_SECONDS) -> Track:
+def make_track(clips: Clips, config: Config, seconds: float) -> Track:
     """Clips in random order with gaps between them, and the clips called _silence_ as noise under all of it."""
     rng = np.random.default_rng(config.seed)
     silence = clips.class_names.index(SILENCE)
@@ -151,7 +159,8 @@ def score(events: list[Event], said: list[tuple[str, float, float]]) -> tuple[in
 
 def evaluate(config: Config, model: keras.Model, validation: Clips, test: Clips) -> dict[str, float]:
     """Listen to a track made of the test clips, with the threshold that was best (F1) on one made of the validation clips."""
-    heard, tracks = {}, {"validation": make_track(validation, config), "test": make_track(test, config)}
+    parts = {"validation": validation, "test": test}
+    heard, tracks = {}, {name: make_track(clips, config, TRACK_SECONDS) for name, clips in parts.items()}
     for name, track in tracks.items():
         ear, started = make_ear(config, model), time.monotonic()
         pieces = np.array_split(track.waveform, int(TRACK_SECONDS / 10))

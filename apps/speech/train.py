@@ -26,7 +26,7 @@ def train(config: Config) -> Path:
     about = runs.environment(speech.name, speech.fingerprint)
     run = runs.Run.resume("speech", config, about) if config.resume else runs.Run.start("speech", config, about)
     features = build_features(config)
-    report.plot_augmentation(run.path / "plots" / "augmentation.png", config, features, speech.train, noise)
+    report.show_augmentation(run.path, config, features, speech.train, noise)
 
     # 2. Model
     callbacks = training.make_callbacks(run.path, "val_accuracy", config.patience, config.resume)
@@ -37,7 +37,7 @@ def train(config: Config) -> Path:
         initial_learning_rate=0.0,
         warmup_target=config.learning_rate,
         warmup_steps=max(1, steps * config.epochs // 10),
-        decay_steps=steps * config.epochs - max(1, steps * config.epochs // 10),
+        decay_steps=max(1, steps * config.epochs - steps * config.epochs // 10),
     )
     network.compile(
         optimizer=gradients.AdamW(

@@ -1,17 +1,15 @@
 """How good would it have been? Retrain on growing histories, each judged on what came right after it."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
-from rich.console import Console
-from rich.table import Table
 
 from apps.weather import data
 from apps.weather.config import Config
 from apps.weather.train import train
 from shared import runs
+from shared.report import print_table
 
 MEASURES = ("test_mae_target", "baseline_mae_target", "last_value_mae_target", "yesterday_mae_target", "test_coverage")
 
@@ -33,11 +31,6 @@ def backtest(config: Config) -> Path:
     table = pd.DataFrame(results).T
     table = pd.concat([table, pd.DataFrame({"mean": table.mean(), "standard deviation": table.std()}).T])
     table.to_csv(folder / "backtest.csv", index_label="run")
-    shown = Table(title=f"Backtest, in the unit of {metrics['target']}")
-    for column in ("", *table.columns):
-        shown.add_column(column, justify="right" if column else "left")
-    for name, row in table.iterrows():
-        shown.add_row(name, *(f"{value:.3f}" for value in row))
-    Console(width=None if os.isatty(1) else 160).print(shown)
+    print_table(table, f"Backtest, in the unit of {metrics['target']}", digits=3)
     print(f"Saved: {folder / 'backtest.csv'}")
     return folder

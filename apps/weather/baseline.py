@@ -6,8 +6,10 @@ from sklearn.metrics import mean_squared_error
 
 from apps.weather.config import Config
 from apps.weather.scoring import Forecaster
+from apps.weather.windows import history_of, horizon_of
 
 MOST_WINDOWS = 8_000  # that the linear rival is fitted on, evenly spread
+MOST_NUMBERS = 40_000_000  # in these windows together
 CHUNK = 2_000
 
 
@@ -41,7 +43,8 @@ class Linear:
 
     def __init__(self, values: np.ndarray, train: np.ndarray, validation: np.ndarray, forecast: list[int], config: Config):
         self.config, self.forecast = config, forecast
-        train, validation = _spread(train), _spread(validation)
+        inputs = config.history * (values.shape[1] if len(forecast) == 1 else 1)
+        train, validation = (_spread(starts, min(MOST_WINDOWS, MOST_NUMBERS // inputs)) for starts in (train, validation))
         self.models = []
         for channel in forecast:
             inputs, targets = self._windows(values, train, channel)
@@ -62,13 +65,11 @@ class Linear:
     def _windows(self, values: np.ndarray, starts: np.ndarray, channel: int) -> tuple[np.ndarray, np.ndarray]:
         """Inputs and targets, both as differences from the last known values."""
         used = values if len(self.forecast) == 1 else values[:, channel : channel + 1]
-        back = self.config.every * np.arange(1 - self.config.history, 1)
-        ahead = self.config.every * np.arange(1, self.config.horizon + 1)
-        past = used[starts[:, None] + back] - used[starts][:, None]
+        past = used[history_of(starts, self.config)] - used[starts][:, None]
         past[:, -1] = used[starts]  # a difference of 0 to itself says nothing; the level may
         inputs = past.reshape(len(starts), -1).astype(np.float64)  # neighbouring steps are so alike that 32 bits do not do
-        return inputs, values[starts[:, None] + ahead, channel] - values[starts, channel][:, None]
+        return inputs, values[horizon_of(starts, self.config), channel] - values[starts, channel][:, None]
 
 
-def _spread(starts: np.ndarray) -> np.ndarray:
-    return starts[:: -(-len(starts) // MOST_WINDOWS)]
+def _spread(starts: np.ndarray, most: int) -> np.ndarray:
+    return starts[:: -(-len(starts) // most)]

@@ -22,7 +22,8 @@ POSSIBLE = {  # by the unit in a column's name: least and greatest value that is
     "s": (0.0, np.inf),
 }
 OTHER_STEPS = 10  # from so many rows on at another step than most, one after the other, it is no gap
-NOTHING = np.timedelta64(0)
+MOST_BETWEEN = 0.05  # share of the rows that may lie between the steps, and are left out
+NOTHING, DAY = np.timedelta64(0), pd.Timedelta(days=1)
 TIME_OF_DAY, TIME_OF_YEAR = [[f"{wave} of {span}" for wave in ("sine", "cosine")] for span in ("day", "year")]
 UNIT = re.compile(r"\(([^)]*)\)\s*$")
 SPEED = re.compile(r"^(max\.? )?(wv\b|wind[ _]?(speed|velocity))", re.IGNORECASE)
@@ -34,25 +35,56 @@ class Cleaned(NamedTuple):
     table: pd.DataFrame  # regular rows by time, no value missing
     piece: np.ndarray  # (rows,) number of the unbroken stretch; -1: in a gap too long to fill
     borders: np.ndarray  # (rows,) 0 train, 1 validation, 2 test
+    filled: np.ndarray  # (rows,) True where a value was interpolated: it knows what comes after it
     report: pd.DataFrame
 
 
-def clean(table: pd.DataFrame, place: str, config: Config, cut: bool = True) -> Cleaned:
-    """Make the rows of a table (by time) regular and whole.
+def clean(tables: dict[str, pd.DataFrame], config: Config, cut: bool = True) -> list[Cleaned]:
+    """Make the rows of every place's table (by time) regular and whole.
 
     In this order: rows are sorted, repeated time stamps go (the first stays), missing ones are put in, missing codes and
     impossible values become missing, gaps of at most `config.longest_gap` rows are interpolated, the rows of longer ones
     marked; wind becomes a vector, time of day and of year sine and cosine. With `config.clean` False the rows stay as they
-    are. With `cut` False all rows belong to one part.
+    are. Train, validation and test end at the same time in all places; with `cut` False all rows belong to one part.
 
     Raises:
         UserError: for times without a step, or with one that changes, and for a column that is empty in a part.
     """
-    if not config.clean:
-        if table.isna().to_numpy().any():
-            raise UserError(f"{place} has empty values; without cleaning there can be none. Leave --no-clean out.")
-        report = _report(place, [("rows taken as they are", len(table))])
-        return Cleaned(place, table, np.zeros(len(table), int), cut_in_time(len(table), config), report)
+    prepare = _regular_rows if config.clean else _rows_as_they_are
+    prepared = {place: prepare(table, place, config) for place, table in tables.items()}
+    steps = {place: step_of(table.index) for place, (table, _) in prepared.items()}
+    if len(set(steps.values())) > 1:
+        found = ", ".join(f"{step} in {place}" for place, step in steps.items())
+        raise UserError(f"All places have one step between their rows; got {found}. Bring all to one first.")
+    times = np.unique(np.concatenate([table.index.to_numpy() for table, _ in prepared.values()]))
+    part = cut_in_time(len(times), config) if cut else np.zeros(len(times), int)
+    finish = _whole_values if config.clean else _values_as_they_are
+    return [
+        finish(table, done, place, part[np.searchsorted(times, table.index.to_numpy())], config)
+        for place, (table, done) in prepared.items()
+    ]
+
+
+def step_of(times: pd.DatetimeIndex) -> pd.Timedelta:
+    """What most rows lie apart."""
+    return pd.Series(times).diff().median()
+
+
+def _rows_as_they_are(table: pd.DataFrame, place: str, config: Config) -> tuple[pd.DataFrame, list[tuple[str, int]]]:
+    if not np.isfinite(table.to_numpy()).all():
+        raise UserError(f"{place} has empty or infinite values; without cleaning there can be none. Leave --no-clean out.")
+    if len(table) < 2 or not (table.index.is_monotonic_increasing and table.index.is_unique):
+        raise UserError(f"{place}: expected rows in the order of their times, as there is no cleaning. Leave --no-clean out.")
+    return table.iloc[: config.limit], [("rows taken as they are", len(table))]
+
+
+def _values_as_they_are(table, done, place: str, borders: np.ndarray, config: Config) -> Cleaned:
+    nothing = np.zeros(len(table), int)
+    return Cleaned(place, table, nothing, borders, nothing.astype(bool), _report(place, done))
+
+
+def _regular_rows(table: pd.DataFrame, place: str, config: Config) -> tuple[pd.DataFrame, list[tuple[str, int]]]:
+    """A row at every step, the first `config.limit` of them; and what was done."""
     done = [
         ("rows read", len(table)),
         ("rows earlier than the one before, sorted", int((np.diff(table.index) < NOTHING).sum())),
@@ -61,23 +93,35 @@ def clean(table: pd.DataFrame, place: str, config: Config, cut: bool = True) -> 
     repeated = table.index.duplicated()
     done.append(("repeated time stamps, the first one kept", int(repeated.sum())))
     table = table[~repeated]
-    step = pd.Series(table.index).diff().median()
+    step = step_of(table.index)
     if not len(table) > 2 or not step > pd.Timedelta(0):
         raise UserError(f"{place} has {len(table)} different times; expected a series of them.")
     _check_step(table.index, step, place)
     regular = pd.date_range(table.index[0], table.index[-1], freq=step)
-    done.append((f"rows between the steps of {step}, left out", int((~table.index.isin(regular)).sum())))
+    between = ~table.index.isin(regular)
+    if between.mean() > MOST_BETWEEN:
+        raise UserError(
+            f"{place}: times are not regular. By their median distance of {step}, {between.sum()} of {len(table)} rows lie "
+            f"between the steps, the first of them at {table.index[between][0]}. Bring all to one step first."
+        )
+    done.append((f"rows between the steps of {step}, left out", int(between.sum())))
     if len(regular) > 20 * len(table):
         raise UserError(
             f"{place}: times are not regular; their median distance is {step}, which {len(regular)} rows would have."
         )
     done.append(("missing time stamps, put in", int((~regular.isin(table.index)).sum())))
-    table = table.reindex(regular)
+    return table.reindex(regular[: config.limit]), done
+
+
+def _whole_values(table: pd.DataFrame, done: list[tuple[str, int]], place: str, borders: np.ndarray, config: Config) -> Cleaned:
+    """No value missing or impossible, but in the rows of long gaps."""
+    infinite = ~np.isfinite(table) & table.notna()
+    done.append(("infinite values", int(infinite.to_numpy().sum())))
     codes = table.isin(MISSING_CODES)
     done.append(
         (f"values that are codes for missing ({', '.join(f'{code:g}' for code in MISSING_CODES)})", int(codes.to_numpy().sum()))
     )
-    table = table.mask(codes)
+    table = table.mask(codes | infinite)
     for column in table:
         if bounds := POSSIBLE.get((UNIT.search(column) or ["", ""])[1]):
             impossible = (table[column] < bounds[0]) | (table[column] > bounds[1])
@@ -90,14 +134,14 @@ def clean(table: pd.DataFrame, place: str, config: Config, cut: bool = True) -> 
     too_long = missing & (lengths > config.longest_gap)
     done.append((f"rows interpolated, in gaps of at most {config.longest_gap}", int((missing & ~too_long).sum())))
     done.append(("rows in longer gaps, left out", int(too_long.sum())))
-    borders = cut_in_time(len(table), config) if cut else np.zeros(len(table), int)
     # Part by part: what is filled in for training must not come from what is to be forecast.
     table = pd.concat([table[borders == part].interpolate(limit_direction="both") for part in np.unique(borders)])
     done += [(f"'{column}' never changes", len(table)) for column in table if table[column].nunique() == 1]
     if empty := [column for column in table if table[column].isna().any()]:
         raise UserError(f"{place}: column '{empty[0]}' has no value at all in train, validation or test; remove it.")
     starts = np.diff(np.concatenate([[True], too_long]).astype(int)) < 0
-    return Cleaned(place, _with_clock(table), np.where(too_long, -1, np.cumsum(starts) - 1), borders, _report(place, done))
+    piece = np.where(too_long, -1, np.cumsum(starts) - 1)
+    return Cleaned(place, _with_clock(table), piece, borders, missing, _report(place, done))
 
 
 def cut_in_time(rows: int, config: Config) -> np.ndarray:
@@ -138,14 +182,14 @@ def _wind_as_vector(table: pd.DataFrame) -> pd.DataFrame:
     angle = np.deg2rad(table[direction])
     parts = {}
     for speed in speeds:
-        parts[f"{speed}, from east"] = table[speed] * np.sin(angle)
-        parts[f"{speed}, from north"] = table[speed] * np.cos(angle)
+        for name, wave in (("east", np.sin), ("north", np.cos)):
+            parts[f"{speed}, from {name}"] = (table[speed] * wave(angle)).mask(table[speed] == 0, 0.0)
     return table.drop(columns=[direction]).assign(**parts)
 
 
 def _with_clock(table: pd.DataFrame) -> pd.DataFrame:
     times = table.index
-    day = (times - times.normalize()) / pd.Timedelta(days=1)
+    day = (times - times.normalize()) / DAY
     year = (times.day_of_year - 1 + day) / 365.2425
     names = [*TIME_OF_DAY, *TIME_OF_YEAR]
     turns = (wave(2 * np.pi * turn) for turn in (day, year) for wave in (np.sin, np.cos))

@@ -37,8 +37,8 @@ class Config:
     """Use only so many rows from the start."""
 
     # Windows
-    every: int = 6
-    """Rows from one step to the next: 6 makes hours of ten minutes. Windows start at every row nevertheless."""
+    every: int | None = None
+    """Rows from one step to the next; windows start at every row nevertheless. None: an hour's, but at least one."""
     history: int = 24
     """Steps that the network sees."""
     horizon: int = 24
@@ -50,7 +50,7 @@ class Config:
     linear: bool = True
     """Add a linear map of the history to the last value; what the recurrence forecasts is the difference from that."""
     quantiles: tuple[float, ...] = (0.1, 0.5, 0.9)
-    """Quantiles to forecast, in rising order; 0.5 among them is the point forecast."""
+    """Quantiles to forecast, in rising order; 0.5 is the point forecast, the outer ones bound the interval."""
     cell: Literal["rnn", "gru", "lstm"] = "gru"
     """Recurrent cell."""
     units: int = 128
@@ -81,8 +81,6 @@ class Config:
     """Share of each weight taken away a step, times the learning rate (AdamW)."""
     teacher_forcing: float = 1.0
     """Share of the steps that an autoregressive decoder is told the truth at first; it falls to none in a straight line."""
-    coverage: float = 0.8
-    """Share of the truth that the interval between the outer quantiles is to hold; conformal calibration sees to it."""
     clipping: Literal["none", "global_norm", "norm", "value", "adaptive"] = "global_norm"
     """How gradients are clipped; see shared/gradients.py."""
     clip_threshold: float = 1.0
@@ -98,6 +96,11 @@ class Config:
     resume: bool = False
     """Go on with the newest unfinished run; all other flags as they were."""
 
+    @property
+    def coverage(self) -> float:
+        """Share of the truth that the interval between the outer quantiles is to hold."""
+        return self.quantiles[-1] - self.quantiles[0]
+
     def __post_init__(self):
         """What can be known to be wrong before any work is done."""
         check_at_least(1, self, "limit", "every", "history", "horizon", "units", "num_layers", "segment_length", "epochs")
@@ -105,7 +108,7 @@ class Config:
         check_at_least(0, self, "longest_gap", "learning_rate", "weight_decay", "backtest")
         check_seed(self)
         check_share(self, "dropout")
-        for field in ("train_share", "validation_share", "coverage"):
+        for field in ("train_share", "validation_share"):
             if not 0 < getattr(self, field) < 1:
                 raise UserError(f"{flag(field)} lies between 0 and 1; got {getattr(self, field)}.")
         if self.train_share + self.validation_share >= 1:
@@ -116,6 +119,10 @@ class Config:
             raise UserError(f"--quantiles are in rising order, with 0.5 among them; got {self.quantiles}.")
         if not 0 < self.quantiles[0] <= self.quantiles[-1] < 1:
             raise UserError(f"--quantiles lie between 0 and 1; got {self.quantiles}.")
+        if len(self.quantiles) > 1 and 0.5 in (self.quantiles[0], self.quantiles[-1]):
+            raise UserError(f"--quantiles are 0.5 alone, or some below and some above it; got {self.quantiles}.")
+        if self.backtest and self.resume:
+            raise UserError("--backtest makes runs of its own; --resume can't go on with them. Leave one out.")
         if self.clip_threshold <= 0:
             raise UserError(f"--clip-threshold is above 0; got {self.clip_threshold}.")
         if self.activation == "relu" and self.cell != "rnn":
@@ -123,6 +130,8 @@ class Config:
         if self.head == "segments":
             if self.num_layers > 1:
                 raise UserError(f"--head segments has one recurrent layer; got --num-layers {self.num_layers}.")
+            if self.residual or self.normalization or self.activation != "tanh":
+                raise UserError("--head segments knows no --residual, --normalization or --activation; leave them out.")
             if self.history % self.segment_length or self.horizon % self.segment_length:
                 raise UserError(
                     f"--history {self.history} and --horizon {self.horizon} are whole numbers of --segment-length "

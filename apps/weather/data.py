@@ -1,6 +1,9 @@
 """Weather: your own table, Jena's station, or a generated one; as one array of regular rows."""
 
+import csv
 import zipfile
+from collections import defaultdict
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
@@ -8,19 +11,21 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from apps.weather.cleaning import TIME_OF_YEAR, Cleaned, clean, cut_in_time
+from apps.weather.cleaning import TIME_OF_YEAR, Cleaned, clean, cut_in_time, step_of
 from apps.weather.config import Config
 from apps.weather.sample import make_station
 from shared.cli import UserError
 from shared.data import Unavailable, existing_path, fingerprint, get_file
 
 JENA_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/jena_climate_2009_2016.csv.zip"
-TIME_FORMATS = (  # the first that fits all rows; so 13/02/2024 is in February, and 02/03/2024 in February too
+TIME_FORMATS = (
     "ISO8601",
-    *(f"{date} {time}" for date in ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y") for time in ("%H:%M:%S", "%H:%M")),
+    *(f"{date}{time}" for date in ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y") for time in (" %H:%M:%S", " %H:%M", "")),
 )
-YEAR = pd.Timedelta(days=365)
-ZONE = r"(?<=:\d\d)\s*(Z|UTC|[+-]\d\d:?\d\d)$"  # behind a time; the clock of the place is kept, the zone is dropped
+HOUR, YEAR = pd.Timedelta(hours=1), pd.Timedelta(days=365)
+ZONE = (
+    r"(:\d\d(?:[.,]\d+)?)\s*(Z|UTC|[+-]\d\d(?::?\d\d)?)$"  # behind a time; the clock of the place is kept, the zone is dropped
+)
 DECIMAL_COMMA = r"[+-]?\d+,\d+([eE][+-]?\d+)?"
 TARGETS = ("t (degc)", "temp")  # how the column begins that --target is where none is named
 
@@ -32,12 +37,14 @@ class Series(NamedTuple):
     columns: tuple[str, ...]
     times: np.ndarray  # (rows,) datetime64
     piece: np.ndarray  # (rows,) number of the unbroken stretch of one place; -1: can't be used
+    filled: np.ndarray  # (rows,) True where a value was interpolated
     borders: np.ndarray  # (rows,) 0 train, 1 validation, 2 test
     target: int  # column to forecast
     name: str
     fingerprint: str
     cleaning: pd.DataFrame  # what was done, a row for each kind
-    rows_a_day: int
+    step: pd.Timedelta  # from one row to the next
+    places: tuple[str, ...]
     longest: int  # rows of the place that has most
 
 
@@ -56,10 +63,7 @@ def load(config: Config, cut: bool = True) -> Series:
         name, tables = path.resolve().name, _read_own(path, config)
     else:
         name, tables = _read_public(config)
-    stations = []
-    for place, table in tables.items():
-        times, numbers = _take_times(table, place, config)
-        stations.append(clean(numbers.set_axis(times)[: config.limit], place, config, cut))
+    stations = clean({place: _by_time(table, place, config) for place, table in tables.items()}, config, cut)
     if cut and config.clean:
         stations = _without_unseen_seasons(stations)
     columns = tuple(stations[0].table.columns)
@@ -76,12 +80,14 @@ def load(config: Config, cut: bool = True) -> Series:
         columns,
         np.concatenate([station.table.index.to_numpy() for station in stations]),
         np.concatenate(pieces),
+        np.concatenate([station.filled for station in stations]),
         np.concatenate([station.borders for station in stations]),
         _choose_target(columns, config),
         name,
         fingerprint([values.tobytes(), *(column.encode() for column in columns)]),
         pd.concat([station.report for station in stations], ignore_index=True),
-        max(1, round(pd.Timedelta(days=1) / pd.Series(stations[0].table.index).diff().median())),
+        step_of(stations[0].table.index),
+        tuple(station.place for station in stations),
         max(len(station.table) for station in stations),
     )
 
@@ -105,10 +111,15 @@ def _choose_target(columns: tuple[str, ...], config: Config) -> int:
     return next((row for name in TARGETS for row, column in enumerate(lowered) if column.startswith(name)), 0)
 
 
-def _take_times(table: pd.DataFrame, place: str, config: Config) -> tuple[pd.DatetimeIndex, pd.DataFrame]:
-    """The times and the numeric columns of a table."""
+def _by_time(table: pd.DataFrame, place: str, config: Config) -> pd.DataFrame:
+    """The numeric columns of a table, by its times."""
     column = _time_column(table, place, config)
-    times = parse_times(table[column])
+    times, *other_ways = read_times(table[column])
+    if other_ways:
+        raise UserError(
+            f"{place}: column '{column}' can be read in two ways, with the day first or the month first; it begins with "
+            f"'{table[column].iloc[0]}'. Write times as 2024-12-31 23:50."
+        )
     if times.isna().any():
         row = int(np.flatnonzero(times.isna())[0])
         raise UserError(
@@ -121,15 +132,15 @@ def _take_times(table: pd.DataFrame, place: str, config: Config) -> tuple[pd.Dat
     if dropped:
         print(f"{place}: columns without numbers in most rows are left out: {', '.join(dropped)}.")
     numbers = numbers.drop(columns=dropped)
-    if numbers.empty or not len(numbers.columns):
+    if numbers.empty:
         raise UserError(f"{place}: expected columns of numbers beside '{column}'; found none.")
-    return pd.DatetimeIndex(times), numbers
+    return numbers.set_axis(pd.DatetimeIndex(times))
 
 
 def _numbers(column: pd.Series, place: str) -> pd.Series:
     """A column as numbers, with a decimal point or a decimal comma; what is empty, or all text, is missing."""
     if pd.api.types.is_numeric_dtype(column):
-        return column
+        return column.astype(float)
     found = pd.to_numeric(column, errors="coerce")
     text = column.astype(str).str.strip()
     with_comma = pd.to_numeric(text.where(text.str.fullmatch(DECIMAL_COMMA), "").str.replace(",", "."), errors="coerce")
@@ -146,24 +157,29 @@ def _numbers(column: pd.Series, place: str) -> pd.Series:
 def _time_column(table: pd.DataFrame, place: str, config: Config) -> str:
     if config.time_column is not None:
         if config.time_column not in table:
-            raise UserError(f"{place} has no column '{config.time_column}'; it has {[*table.columns]}. Mend --time-column.")
+            raise UserError(f"{place} has no column '{config.time_column}' (--time-column); it has {[*table.columns]}.")
         return config.time_column
     for column in table.columns:
         sample = table[column].iloc[:100]
-        if not pd.api.types.is_numeric_dtype(sample) and parse_times(sample).notna().mean() > 0.5:
+        if not pd.api.types.is_numeric_dtype(sample) and read_times(sample)[0].notna().mean() > 0.5:
             return column
     raise UserError(f"{place}: no column reads as times; it has {[*table.columns]}. Name one with --time-column.")
 
 
-def parse_times(column: pd.Series) -> pd.Series:
-    """Times, of one format and one zone all through; what is not of the format that fits most rows is NaT."""
+def read_times(column: pd.Series) -> list[pd.Series]:
+    """A column as times, of one format and one zone all through; what is not of the format that fits most rows is NaT.
+
+    In more ways than one, where it can be read with the day first and with the month first.
+    """
     if pd.api.types.is_datetime64_any_dtype(column):
-        return column.dt.tz_localize(None)
+        return [column.dt.tz_localize(None)]
     text = column.astype(str)
-    zone = text.str.extract(ZONE, expand=False).fillna("")
-    text = text.where(zone == zone.iloc[0]).str.replace(ZONE, "", regex=True)
-    tried = (pd.to_datetime(text, format=form, errors="coerce") for form in TIME_FORMATS)
-    return max(tried, key=lambda times: times.notna().sum())
+    zone = text.str.extract(ZONE)[1].fillna("")
+    text = text.where(zone == zone.iloc[0]).str.replace(ZONE, r"\1", regex=True)
+    tried = [pd.to_datetime(text, format=form, errors="coerce") for form in TIME_FORMATS]
+    most = max(times.notna().sum() for times in tried)
+    first, *others = (times for times in tried if times.notna().sum() == most)
+    return [first, *(times for times in others if not times.equals(first))]
 
 
 def _read_own(path: Path, config: Config) -> dict[str, pd.DataFrame]:
@@ -171,33 +187,34 @@ def _read_own(path: Path, config: Config) -> dict[str, pd.DataFrame]:
     files = sorted(file for file in path.iterdir() if file.suffix in (".csv", ".parquet")) if path.is_dir() else [path]
     if not files:
         raise UserError(f"--data {path}: expected .csv or .parquet files in this folder; found none.")
-    tables = {file.stem: _read_table(file) for file in files}
+    tables = {file.stem if len({f.stem for f in files}) == len(files) else file.name: _read_table(file) for file in files}
     if config.station_column is None:
         return tables
-    places = {}
+    places = defaultdict(list)
     for file, table in tables.items():
         if config.station_column not in table:
-            raise UserError(
-                f"{file} has no column '{config.station_column}'; it has {[*table.columns]}. Mend --station-column."
-            )
+            raise UserError(f"{file} has no column '{config.station_column}' (--station-column); it has {[*table.columns]}.")
         for place, rows in table.groupby(config.station_column):
-            places[str(place)] = rows.drop(columns=config.station_column).reset_index(drop=True)
-    return places
+            places[str(place)].append(rows.drop(columns=config.station_column))
+    return {place: pd.concat(rows, ignore_index=True) for place, rows in places.items()}
 
 
 def _read_table(path: Path) -> pd.DataFrame:
     try:
         if path.suffix == ".parquet":
-            table = pd.read_parquet(path).reset_index()
+            table = pd.read_parquet(path)
+            if not isinstance(table.index, pd.RangeIndex):
+                table = table.reset_index()  # times may stand there
         elif path.suffix == ".csv":
             table = _read_csv(path)
         else:
             raise UserError(f"--data {path}: expected .csv, .parquet or a folder of them; got '{path.suffix}'.")
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, csv.Error) as error:
         raise UserError(f"{path} does not parse as {path.suffix}: {error}.") from None
     if len(table) == 0:
         raise UserError(f"{path} holds no rows; expected a table with a column of times and columns of numbers.")
-    return table.drop(columns=[column for column in table if str(column).startswith("Unnamed")])
+    counters = table.filter(regex="^Unnamed").select_dtypes("number")  # the numbers of the rows, as pandas writes them
+    return table.drop(columns=counters.columns)
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -220,6 +237,11 @@ def _read_public(config: Config) -> tuple[str, dict[str, pd.DataFrame]]:
             print(f"{'=' * 80}\nJena's weather could not be fetched: {reason}.\nGoing on with the SAMPLE, a generated station.")
             print(f"Its numbers say that the program works, nothing about real weather.\n{'=' * 80}")
     return "sample", {"sample": make_station()}
+
+
+def with_step(config: Config, series: Series) -> Config:
+    """The config with `every` said in rows: an hour's, where it is None."""
+    return replace(config, every=config.every or max(1, round(HOUR / series.step)))
 
 
 def check_windows(series: Series, starts, config: Config) -> None:

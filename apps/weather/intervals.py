@@ -14,7 +14,7 @@ class Calibration(keras.layers.Layer):
     """Adds a fixed widening to quantiles `(batch, horizon, K, quantiles)`; the median (number `middle`) is never crossed."""
 
     def __init__(self, middle: int, **kwargs):
-        super().__init__(trainable=False, **kwargs)
+        super().__init__(trainable=False, dtype="float32", **kwargs)
         self.middle = middle
 
     def build(self, shape):
@@ -47,9 +47,3 @@ def fit_widening(truth: np.ndarray, forecast: np.ndarray, quantiles: tuple[float
     wider = np.quantile(outside, rank, axis=0, method="higher")
     distance = np.array(quantiles) - 0.5
     return (wider[..., None] * np.where(distance < 0, -distance / distance[0], distance / distance[-1])).astype(np.float32)
-
-
-def coverage_and_width(truth: np.ndarray, forecast: np.ndarray) -> tuple[float, float]:
-    """Share of the truth between the outer quantiles, and the mean distance of these."""
-    inside = (truth >= forecast[..., 0]) & (truth <= forecast[..., -1])
-    return float(inside.mean()), float((forecast[..., -1] - forecast[..., 0]).mean())

@@ -106,9 +106,12 @@ def build_servable(config: Config, calibrated: keras.Model, mean, deviation, for
         forecast: see `build_model`.
     """
     history = keras.Input((config.history, len(mean)), name="history")
-    normalised = layers.Normalization(mean=mean, variance=np.square(deviation), name="normalization")(history)
-    back = layers.Normalization(axis=-2, mean=mean[forecast], variance=deviation[forecast] ** 2, invert=True, name="units")
-    return keras.Model(history, back(calibrated(normalised)), name="servable")
+    # In 32 bits whatever the network computes in: a pressure of 1,008.8 has no decimals in bfloat16.
+    into = layers.Normalization(mean=mean, variance=deviation**2, dtype="float32", name="normalization")
+    back = layers.Normalization(
+        axis=-2, mean=mean[forecast], variance=deviation[forecast] ** 2, invert=True, dtype="float32", name="units"
+    )
+    return keras.Model(history, back(calibrated(into(history))), name="servable")
 
 
 def _stack(config: Config, x, **options):

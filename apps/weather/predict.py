@@ -27,6 +27,8 @@ def predict(request: Request) -> None:
     if metrics["app"] != "weather":
         raise UserError(f"--run {folder} is a run of {metrics['app']}, not of weather.")
     output = Path(request.output)
+    if output.suffix != ".csv":
+        raise UserError(f"--output {output}: expected a name that ends in .csv; a plot that ends in .png lies beside it.")
     picture = output.with_suffix(".png")
     for path in (output, picture):
         if path.exists():
@@ -36,10 +38,12 @@ def predict(request: Request) -> None:
     print(f"Asking {folder}, trained on {metrics['dataset']} (preset {metrics['preset']}).", file=sys.stderr)
 
     import keras
+    import numpy as np
     import pandas as pd
 
     from apps.weather import data, model  # noqa: F401  model registers the layers that the saved one is made of
     from apps.weather.config import Config
+    from apps.weather.windows import history_of
 
     stored = {
         name: tuple(value) if isinstance(value, list) else value
@@ -47,34 +51,40 @@ def predict(request: Request) -> None:
     }
     config = replace(Config(**stored), data=request.data, limit=None)
     series = data.load(replace(config, target=None), cut=False)
+    if len(series.places) > 1:
+        raise UserError(f"{request.data} holds several places, {', '.join(series.places)}; give a file with the rows of one.")
+    if series.step.total_seconds() != metrics["row_seconds"]:
+        trained = pd.Timedelta(seconds=metrics["row_seconds"])
+        raise UserError(f"{request.data} has a row every {series.step}; the run was trained on one every {trained}.")
     columns = metrics["columns"]
     if missing := [column for column in columns if column not in series.columns]:
         raise UserError(f"{request.data} lacks columns that the run was trained on: {', '.join(missing)}.")
-    rows = len(series.values) - 1 - config.every * (config.history - 1)
-    if rows < 0 or len(set(series.piece[rows:])) > 1 or series.piece[-1] < 0:
-        need = config.every * (config.history - 1) + 1
+    need = config.every * (config.history - 1) + 1
+    if len(series.values) < need or len(set(series.piece[-need:])) > 1 or series.piece[-1] < 0:
         raise UserError(
             f"{request.data}: the newest {need} rows without a long gap are needed; {len(series.values)} rows are there."
         )
     values = series.values[:, [series.columns.index(column) for column in columns]]
-    quantiles = keras.models.load_model(folder / "model.keras", compile=False).predict_on_batch(
-        values[None, rows :: config.every]
-    )[0]
-    step = config.every * (series.times[-1] - series.times[-2])
-    forecast = [metrics["target"]] if config.channels == "target" else columns
+    history = values[history_of(np.array([len(values) - 1]), config)]
+    [quantiles] = keras.models.load_model(folder / "model.keras", compile=False).predict_on_batch(history)
     table = pd.DataFrame(
         {
-            f"{column}, {quantile:.0%}": quantiles[:, place, number]
-            for place, column in enumerate(forecast)
+            name_of(column, quantile): quantiles[:, place, number]
+            for place, column in enumerate(metrics["forecast"])
             for number, quantile in enumerate(config.quantiles)
         },
-        index=pd.Index([series.times[-1] + step * (ahead + 1) for ahead in range(config.horizon)], name="time"),
+        index=pd.date_range(series.times[-1], periods=1 + config.horizon, freq=config.every * series.step, name="time")[1:],
     )
     table.to_csv(output)
     _show(table[[column for column in table if column.startswith(f"{metrics['target']}, ")]])
     past = slice(max(0, len(series.values) - 1 - 3 * config.every * config.horizon), None)
     _draw(picture, series.times[past], values[past, columns.index(metrics["target"])], table, metrics["target"], config)
     print(f"Saved: {output}, {picture}")
+
+
+def name_of(column: str, quantile: float) -> str:
+    """Of a forecast's column in the CSV file, for example "temperature (degC), 2.5%"."""
+    return f"{column}, {100 * quantile:g}%"
 
 
 def _show(table) -> None:
@@ -95,8 +105,8 @@ def _draw(file: Path, times, known, table, target: str, config) -> None:
 
     figure, axes = plt.subplots(figsize=(10, 4.5))
     axes.plot(times, known, "k-", label="measured")
-    axes.plot(table.index, table[f"{target}, 50%"], "C0-", label="forecast")
-    outer = [table[f"{target}, {config.quantiles[end]:.0%}"] for end in (0, -1)]
+    axes.plot(table.index, table[name_of(target, 0.5)], "C0-", label="forecast")
+    outer = [table[name_of(target, config.quantiles[end])] for end in (0, -1)]
     axes.fill_between(table.index, *outer, color="C0", alpha=0.25, linewidth=0, label=f"{config.coverage:.0%} interval")
     axes.tick_params(axis="x", rotation=30)
     axes.legend()

@@ -10,6 +10,7 @@ from rich.table import Table
 from apps.weather.config import Config
 from apps.weather.data import Series
 from apps.weather.scoring import Errors, Forecaster
+from apps.weather.windows import history_of, horizon_of
 from shared import report
 from shared.plots import plot_history, plt, save_figure
 
@@ -44,17 +45,22 @@ def write(
         unit: the target's standard deviation over the training rows: what turns errors into its own unit.
     """
     title = f"{summary['app']} on {summary['dataset']} (test), {summary['target']}"
-    plots = folder / "plots"
+    plots, target = folder / "plots", f"Mean absolute error of {summary['target']} in its own unit"
     history = pd.read_csv(folder / "history.csv")
     plot_history(plots / "training.png", history, [["loss", "val_loss"], ["gradient_norm"], ["clipped_share"]], title)
     by_step, by_time = table_by_step(errors, unit, config), tables_by_time(errors, series, starts, unit, config)
-    by_step.to_csv(folder / "by_step.csv", index_label="step")
+    squared = pd.DataFrame({f"{NAMES[who]}, mse": found.squared.mean(axis=1) for who, found in errors.items()}, by_step.index)
+    by_step.join(squared).to_csv(folder / "by_step.csv", index_label="step")
+    for name, table in by_time.items():
+        table.to_csv(folder / f"by_{name}.csv", index_label=name)
     plot_by_step(plots / "error_by_step.png", by_step, title)
     plot_by_time(plots / "error_by_time.png", by_time, title)
+    some = skill(by_step).iloc[_some(len(by_step))]
+    report.print_table(some, target, "step", digits=3)
     sections = [
-        f"Mean absolute error of {summary['target']} in its own unit, by step. Skill: the share by which it beats a rival's.",
+        f"{target}, by step. Skill: the share by which it is below a rival's.",
         "",
-        *report.markdown_table(skill(by_step).iloc[_some(len(by_step))], "step"),
+        *report.markdown_table(some, "step"),
         "",
         *interval_lines(summary, errors, by_step, unit),
         *(f"![{name}](plots/{name}.png)" for name in ("forecasts", "worst", "error_by_step", "error_by_time", "training")),
@@ -87,10 +93,12 @@ def skill(by_step: pd.DataFrame) -> pd.DataFrame:
 def tables_by_time(
     errors: dict[str, Errors], series: Series, starts: np.ndarray, unit: float, config: Config
 ) -> dict[str, pd.DataFrame]:
-    """Mean absolute error of the target by month and by hour of what is forecast."""
-    times = series.times[starts[:, None] + config.every * np.arange(1, config.horizon + 1)].ravel()
+    """By month and by hour of what is forecast: mean absolute error of the target, coverage and width of its interval."""
+    times = series.times[horizon_of(starts, config)].ravel()
     keys = {"month": pd.DatetimeIndex(times).month, "hour": pd.DatetimeIndex(times).hour}
     columns = {NAMES[who]: found.target_absolute.ravel() * unit for who, found in errors.items()}
+    if len(config.quantiles) > 1:
+        columns |= {"coverage": errors["test"].target_inside.ravel(), "width": errors["test"].target_width.ravel() * unit}
     return {name: pd.DataFrame(columns).groupby(np.asarray(key)).mean() for name, key in keys.items()}
 
 
@@ -125,11 +133,15 @@ def plot_by_step(file: Path, by_step: pd.DataFrame, title: str) -> None:
 
 
 def plot_by_time(file: Path, tables: dict[str, pd.DataFrame], title: str) -> None:
-    """Error by month and by hour of the day."""
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), sharey=True)
-    for axis, (name, table) in zip(axes, tables.items(), strict=True):
-        table.plot(ax=axis, marker="o")
-        axis.set(xlabel=name, ylabel="mean absolute error", ylim=(0, None))
+    """Error, and coverage where there are intervals, by month and by hour of the day."""
+    has_intervals = "coverage" in tables["hour"]
+    figure, axes = plt.subplots(1 + has_intervals, 2, figsize=(11, 4.5 + 3 * has_intervals), sharey="row", squeeze=False)
+    for number, (name, table) in enumerate(tables.items()):
+        table[[column for column in table if column in ROWS]].plot(ax=axes[0, number], marker="o")
+        axes[0, number].set(xlabel=name, ylabel="mean absolute error", ylim=(0, None))
+        if has_intervals:
+            table["coverage"].plot(ax=axes[1, number], marker="o")
+            axes[1, number].set(xlabel=name, ylabel="share of the truth in the interval", ylim=(0, 1))
     save_figure(figure, file, title)
 
 
@@ -162,8 +174,8 @@ def plot_forecasts(
         figure, axes = plt.subplots(2, 3, figsize=(15, 7), squeeze=False)
         quantiles = scale[0] + scale[1] * says(starts[rows])[:, :, target]
         for axis, start, fan in zip(axes.ravel(), starts[rows], quantiles, strict=False):
-            past = start + config.every * np.arange(-min(config.history, 3 * config.horizon) + 1, 1)
-            future = start + config.every * np.arange(1, config.horizon + 1)
+            past = history_of(start[None], config)[0, -3 * config.horizon :]
+            future = horizon_of(start[None], config)[0]
             axis.plot(series.times[past], series.values[past, series.target], "k-")
             axis.plot(series.times[future], series.values[future, series.target], "k:", label="what came")
             axis.plot(series.times[future], fan[:, config.quantiles.index(0.5)], "C0-", label="forecast")

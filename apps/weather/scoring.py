@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from apps.weather.config import Config
+from apps.weather.windows import history_of, horizon_of
 
 CHUNK = 256  # windows that are forecast at a time
 Forecaster = Callable[[np.ndarray], np.ndarray]  # from starts (n,) to quantiles (n, horizon, K, quantiles), normalised
@@ -24,8 +25,7 @@ class Errors(NamedTuple):
 
 def forecaster(model: keras.Model, values: np.ndarray, config: Config) -> Forecaster:
     """What a model from histories to quantiles says, window by window."""
-    back = config.every * np.arange(1 - config.history, 1)
-    return lambda starts: model.predict_on_batch(values[starts[:, None] + back])
+    return lambda starts: model.predict_on_batch(values[history_of(starts, config)])
 
 
 def forecast_all(forecaster: Forecaster, starts: np.ndarray) -> np.ndarray:
@@ -35,8 +35,7 @@ def forecast_all(forecaster: Forecaster, starts: np.ndarray) -> np.ndarray:
 
 def truth_of(values: np.ndarray, starts: np.ndarray, forecast: list[int], config: Config) -> np.ndarray:
     """What came: `(n, horizon, K)`."""
-    ahead = config.every * np.arange(1, config.horizon + 1)
-    return values[starts[:, None] + ahead][:, :, forecast]
+    return values[horizon_of(starts, config)][:, :, forecast]
 
 
 def measure(forecaster: Forecaster, values, starts, forecast: list[int], target: int, config: Config) -> Errors:
@@ -64,7 +63,7 @@ def summarise(who: str, errors: Errors, unit: float) -> dict[str, float]:
         unit: the target's standard deviation over the training rows.
     """
     return {
-        f"{who}_mse": float(errors.squared.mean()),
         f"{who}_mae": float(errors.absolute.mean()),
+        f"{who}_mse": float(errors.squared.mean()),
         f"{who}_mae_target": float(errors.target_absolute.mean() * unit),
     }

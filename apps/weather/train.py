@@ -13,7 +13,7 @@ def train(config: Config) -> Path:
     import numpy as np
 
     from apps.weather import baseline, data, report, scoring, windows
-    from apps.weather.cleaning import TIME_OF_DAY, TIME_OF_YEAR
+    from apps.weather.cleaning import DAY, TIME_OF_DAY, TIME_OF_YEAR
     from apps.weather.intervals import fit_widening
     from apps.weather.model import PinballLoss, build_calibrated, build_model, build_servable
     from shared import gradients, rnn, runs, training
@@ -22,14 +22,19 @@ def train(config: Config) -> Path:
     # 1. Data
     training.setup(config.seed, config.deterministic, config.precision)
     series = data.load(config)
+    config = data.with_step(config, series)
     report.print_cleaning(series)
-    starts = windows.split(series.piece, series.borders, config)
+    starts = windows.split(series.piece, series.filled, series.borders, config)
     data.check_windows(series, starts, config)
     mean, deviation = data.statistics(series)
     values = ((series.values - mean) / deviation).astype(np.float32)
-    forecast = [series.target] if config.channels == "target" else list(range(len(series.columns)))
+    clock = [number for number, name in enumerate(series.columns) if name in (*TIME_OF_DAY, *TIME_OF_YEAR)]
+    everything = [number for number in range(len(series.columns)) if number not in clock]
+    forecast = [series.target] if config.channels == "target" else everything
     sizes = [f"{len(part):,}" for part in starts]
+    step = config.every * series.step
     print(f"{series.name}: {sizes[0]} windows to train, {sizes[1]} to validate, {sizes[2]} to test.")
+    print(f"A step is {step}; from {config.history} of them the next {config.horizon} are forecast.")
     about = runs.environment(series.name, series.fingerprint)
     run = runs.Run.resume("weather", config, about) if config.resume else runs.Run.start("weather", config, about)
 
@@ -37,13 +42,12 @@ def train(config: Config) -> Path:
     callbacks = training.make_callbacks(run.path, "val_loss", config.patience, config.resume)
     resume = callbacks[-1]
     batches, steps = windows.training_batches(values, starts.train, config, resume.first_epoch)
-    clock = [number for number, name in enumerate(series.columns) if name in (*TIME_OF_DAY, *TIME_OF_YEAR)]
     network = build_model(config, len(series.columns), forecast, clock)
     learning_rate = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
         warmup_target=config.learning_rate,
         warmup_steps=max(1, steps * config.epochs // 20),
-        decay_steps=steps * config.epochs - max(1, steps * config.epochs // 20),
+        decay_steps=max(1, steps * config.epochs - steps * config.epochs // 20),
     )
     network.compile(
         optimizer=gradients.AdamW(
@@ -80,7 +84,7 @@ def train(config: Config) -> Path:
     # 5. Test, touched here and nowhere before; baselines; report
     contenders = {
         "test": scoring.forecaster(calibrated, values, config),
-        **baseline.fit_baselines(values, starts, forecast, config, series.rows_a_day),
+        **baseline.fit_baselines(values, starts, forecast, config, max(1, round(DAY / series.step))),
     }
     target = forecast.index(series.target)
     errors = {who: scoring.measure(says, values, starts.test, forecast, target, config) for who, says in contenders.items()}
@@ -91,6 +95,8 @@ def train(config: Config) -> Path:
         "dataset": series.name,
         "target": series.columns[series.target],
         "columns": series.columns,
+        "forecast": [series.columns[number] for number in forecast],
+        "row_seconds": series.step.total_seconds(),
         "horizon": config.horizon,
         "seed": config.seed,
         "parameters": network.count_params(),

@@ -25,17 +25,28 @@ class Starts(NamedTuple):
     test: np.ndarray
 
 
-def split(piece: np.ndarray, borders: np.ndarray, config: Config) -> Starts:
+def history_of(starts: np.ndarray, config: Config) -> np.ndarray:
+    """The rows `(n, history)` that windows look back on, from rows `(n,)`: the last ones are these themselves."""
+    return starts[:, None] + config.every * np.arange(1 - config.history, 1)
+
+
+def horizon_of(starts: np.ndarray, config: Config) -> np.ndarray:
+    """The rows `(n, horizon)` that they forecast."""
+    return starts[:, None] + config.every * np.arange(1, config.horizon + 1)
+
+
+def split(piece: np.ndarray, filled: np.ndarray, borders: np.ndarray, config: Config) -> Starts:
     """All windows of a series, in order.
 
     Args:
         piece: `(rows,)`, a number for each unbroken stretch of one place; below 0: a row that can't be used.
+        filled: `(rows,)`, True where a value was interpolated. No window has its last known step there: it knows the next.
         borders: `(rows,)`, 0 where a row belongs to train, 1 to validation, 2 to test.
         config: the knobs.
     """
     before, after = (config.history - 1) * config.every, config.horizon * config.every
     now = np.arange(before, len(piece) - after)
-    whole = (piece[now] >= 0) & (piece[now - before] == piece[now]) & (piece[now + after] == piece[now])
+    whole = ~filled[now] & (piece[now] >= 0) & (piece[now - before] == piece[now]) & (piece[now + after] == piece[now])
     now = now[whole]
     first, last = borders[now + config.every], borders[now + after]
     if len(now) == 0:
