@@ -86,7 +86,7 @@ def find(app: str, path: str | None = None) -> Path:
     """The run folder at `path`, or the newest finished one of `app`.
 
     Raises:
-        UserError: if there is none, or if the one at `path` is not whole.
+        UserError: if there is none, or if the one at `path` is not whole, or of another app.
     """
     if path is None:
         finished = _finished(ROOT / app)
@@ -102,6 +102,8 @@ def find(app: str, path: str | None = None) -> Path:
             f"--run {path}: this run is not whole, {', '.join(missing)} is missing. "
             f"Finish it with: make {app} ARGS='--resume' (and the flags it had), or name another run (make runs)."
         )
+    if (other := read_json(folder / "metrics.json")["app"]) != app:
+        raise UserError(f"--run {path} is a run of {other}, not of {app}.")
     return folder
 
 

@@ -21,7 +21,7 @@ def test_make_alone_prints_help_with_every_target():
     apps = [path.parent.name for path in REPOSITORY.glob("apps/*/train.py")]
     for target in [*apps, *(f"{app}-smoke" for app in apps), *(f"{app}-predict" for app in apps)]:
         assert f"  {target} " in text
-    for target in ("help", "install", "lint", "format", "test", "test-all", "runs", "gradients", "tensorboard", "clean"):
+    for target in ("help", "install", "lint", "format", "test", "test-all", "new", "runs", "gradients", "tensorboard", "clean"):
         assert f"  {target} " in text
 
 

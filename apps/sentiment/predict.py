@@ -29,8 +29,6 @@ def predict(request: Request) -> None:
     """Print label, probability and the words that pushed; with `--file`, write a CSV file."""
     folder = runs.find("sentiment", request.run)
     metrics = runs.read_json(folder / "metrics.json")
-    if metrics["app"] != "sentiment":
-        raise UserError(f"--run {folder} is a run of {metrics['app']}, not of sentiment.")
     texts = _read(request)
     if request.file and Path(request.output).exists():
         raise UserError(f"--output {request.output} exists already; nothing was overwritten. Name another file.")

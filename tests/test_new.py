@@ -1,0 +1,67 @@
+"""make new: what is renamed, what is refused. That the copy works is tested with the sentiment app."""
+
+import ast
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from shared import new
+from shared.cli import UserError
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """The apps and the Makefile, to be copied in."""
+    shutil.copytree(REPOSITORY / "apps", tmp_path / "apps", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(REPOSITORY / "Makefile", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("app", new.apps(REPOSITORY))
+def test_a_copy_names_its_source_nowhere_and_keeps_everything_else(app, tree):
+    folder = new.copy("tickets", app, tree)
+    assert new.apps(tree) == sorted([*new.apps(REPOSITORY), "tickets"])
+    for file in (REPOSITORY / "apps" / app).glob("*.*"):
+        before, after = file.read_text(), (folder / file.name).read_text()
+        assert len(before.splitlines()) == len(after.splitlines())
+        for line, other in zip(before.splitlines(), after.splitlines(), strict=True):
+            assert other == line or app in line
+        if file.suffix == ".py":
+            imported = [node.module or "" for node in ast.walk(ast.parse(after)) if isinstance(node, ast.ImportFrom)]
+            assert not any(module.split(".")[:2] == ["apps", app] for module in imported)
+        assert not re.search(rf"apps[./]{app}\b|make {app}\b|[\"']{app}[\"']", after)
+    assert new.CHANGES in (folder / "README.md").read_text()
+
+
+def test_words_that_only_look_like_the_name_stay():
+    text = (
+        'load_tfds("speech_commands"); runs.find("speech", run)  # real speech, as the speech app hears it: make speech-predict'
+    )
+    expected = (
+        'load_tfds("speech_commands"); runs.find("calls", run)  # real speech, as the calls app hears it: make calls-predict'
+    )
+    assert new.renamed(text, "speech", "calls") == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "message"),
+    [
+        ("", "sentiment", "expected a name"),
+        ("my-app", "sentiment", "NAME=my-app: expected a name"),
+        ("Tickets", "sentiment", "expected a name"),
+        ("class", "sentiment", "expected a name"),
+        ("weather", "sentiment", "NAME=weather is taken, by .*apps/weather"),
+        ("lint", "sentiment", "NAME=lint is taken, by make lint"),
+        ("json", "sentiment", "the name of a Python module"),
+        ("tickets", "tikets", "FROM=tikets: there is no such app; there are sentiment, speech"),
+    ],
+)
+def test_bad_names_are_refused_and_leave_nothing(name, source, message, tree):
+    before = sorted(tree.rglob("*"))
+    with pytest.raises(UserError, match=message):
+        new.copy(name, source, tree)
+    assert sorted(tree.rglob("*")) == before
