@@ -12,10 +12,11 @@ import platform
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from shared.cli import UserError, flag
 
+ConfigType = TypeVar("ConfigType")
 ROOT = Path("runs")
 UNFINISHED = ".unfinished"
 NOT_COMPARED = ("resume",)  # Config fields that may differ between a run and its continuation
@@ -105,6 +106,22 @@ def find(app: str, path: str | None = None) -> Path:
     if (other := read_json(folder / "metrics.json")["app"]) != app:
         raise UserError(f"--run {path} is a run of {other}, not of {app}.")
     return folder
+
+
+def read_config(folder: Path, kind: type[ConfigType]) -> ConfigType:
+    """The Config, of the dataclass `kind`, that a run was made with.
+
+    Raises:
+        UserError: if it has other fields than that.
+    """
+    stored = read_json(folder / "config.json").items()
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in stored}  # JSON has no tuples
+    if differing := sorted(set(values) ^ {field.name for field in dataclasses.fields(kind)}):
+        raise UserError(
+            f"{folder} was made by another version of this app, which differs in {', '.join(map(flag, differing))}. "
+            "Train anew, or name another run (make runs)."
+        )
+    return kind(**values)
 
 
 def environment(data: str, fingerprint: str) -> dict[str, Any]:

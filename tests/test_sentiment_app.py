@@ -140,28 +140,6 @@ def test_saved_model_takes_raw_text_and_answers_as_the_run_did(finished_run):
     assert metrics["test_auc"] == pytest.approx(roc_auc_score(test.labels, probabilities[:, 1]), rel=1e-4)
 
 
-def test_one_step_moves_every_weight():
-    splits = data.load(TINY)
-    from apps.sentiment import text
-    from shared import gradients
-    from shared.data import batches_by_length
-
-    vectorizer, num_ids = text.build_vectorizer(splits.train.texts, TINY)
-    ids = text.vectorize(vectorizer, splits.train.texts)
-    ratios = model.naive_bayes_log_ratios(ids["bag"], splits.train.labels, num_ids)
-    start = embeddings.cooccurrence_embeddings(ids["sequence"], len(text.words(vectorizer)), 8, seed=0)
-    network = model.build_model(TINY, ratios, start)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    network.compile(gradients.SGD(0.1), {"recurrent_1": loss, "ngrams": loss}, jit_compile=False)
-    before = [w.numpy() for w in network.trainable_variables]
-    batches, _ = batches_by_length(ids, splits.train.labels, 32, seed=0)
-    labelled = batches.map(lambda features, labels: (features, {"recurrent_1": labels, "ngrams": labels}))
-    network.fit(labelled, steps_per_epoch=1, shuffle=False, verbose=0)
-    for variable, old in zip(network.trainable_variables, before, strict=True):
-        assert np.any(variable.numpy() != old), variable.path
-    np.testing.assert_array_equal(network.get_layer("log_ratios").get_weights()[0], ratios)
-
-
 def test_cooccurrence_of_words_that_only_meet_each_other():
     """Two topics that never share a review: embeddings of one topic point one way, across topics they are orthogonal."""
     rng = np.random.default_rng(0)

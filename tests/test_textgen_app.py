@@ -16,7 +16,7 @@ from apps.textgen.config import DEFAULT, Config
 from apps.textgen.data import Text
 from apps.textgen.generate import Sampler, Sampling, choose, nats_per_character
 from apps.textgen.model import build_generator, build_model, zero_states
-from shared import bptt, runs
+from shared import runs
 from shared.cli import UserError
 
 TEXT = "".join(f"{n} green bottles hanging on the wall, and if one should fall: {n - 1}.\n" for n in range(60, 0, -1))
@@ -80,27 +80,6 @@ def test_saved_model_gives_the_distribution_of_the_next_character(run_folder):
     ids = np.asarray(lookup(np.array(["on"], dtype=object)), "int32")
     logits = network({"ids": tf.constant(ids), "states": zero_states(TINY, 1)})["logits"][0, -1]
     np.testing.assert_allclose(probabilities[1], keras.ops.softmax(logits), atol=1e-6)
-
-
-def test_a_resumed_run_ends_as_an_uninterrupted_one(run_folder, monkeypatch):
-    Path("own.txt").write_text(TEXT)
-
-    class Killed(BaseException):
-        pass
-
-    def kill(self, epoch, logs=None):
-        bptt.reset_states(self.model)
-        if epoch == 1 and not Path("killed").exists():
-            Path("killed").touch()
-            raise Killed
-
-    monkeypatch.setattr(bptt.TruncatedBPTT, "on_epoch_begin", kill)
-    with pytest.raises(Killed):
-        train.train(TINY)
-    resumed = train.train(replace(TINY, resume=True))
-    assert history_of(resumed) == history_of(run_folder)
-    one, other = (json.loads((folder / "metrics.json").read_text()) for folder in (resumed, run_folder))
-    assert one["test_nats_per_character"] == other["test_nats_per_character"]
 
 
 def test_knobs_compose_and_the_run_shows_the_gradient_through_time():

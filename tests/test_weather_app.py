@@ -80,27 +80,6 @@ def test_figures_are_those_of_the_saved_model_in_the_datas_own_unit(beside_the_r
     assert by_step.loc[3, "last value"] == pytest.approx(np.abs(last[:, 0] - truth[:, 2]).mean(), rel=1e-4)
 
 
-def test_a_resumed_run_ends_as_an_uninterrupted_one(run_folder, monkeypatch):
-    sample.make_station(days=30).to_csv("own.csv", index=False)
-
-    class Killed(BaseException):
-        pass
-
-    class KillOnce(keras.callbacks.TensorBoard):
-        def on_epoch_begin(self, epoch, logs=None):
-            super().on_epoch_begin(epoch, logs)
-            if epoch == 1 and not Path("killed").exists():
-                Path("killed").touch()
-                raise Killed
-
-    monkeypatch.setattr(keras.callbacks, "TensorBoard", KillOnce)
-    with pytest.raises(Killed):
-        train.train(TINY)
-    resumed = train.train(replace(TINY, resume=True))
-    one, other = (json.loads((folder / "metrics.json").read_text()) for folder in (resumed, run_folder))
-    assert one["test_mae"] == pytest.approx(other["test_mae"], rel=1e-6)
-
-
 @pytest.mark.parametrize("head", HEADS)
 def test_every_head_trains_and_is_saved(head):
     sample.make_station(days=30).to_csv("own.csv", index=False)

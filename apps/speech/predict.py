@@ -44,7 +44,7 @@ def predict(request: Request) -> None:
     from apps.speech import stream  # its imports register the layers that the saved model is made of
     from apps.speech.config import Config
 
-    config = Config(**{name: _tuple(value) for name, value in runs.read_json(folder / "config.json").items()})
+    config = runs.read_config(folder, Config)
     model = keras.models.load_model(folder / "model.keras", compile=False)
     if request.clips:
         _name_words(request.clips, config, model, metrics["class_names"])
@@ -107,11 +107,6 @@ def _microphone(config):
                 yield microphone.read(step)[0][:, 0]
     except sounddevice.PortAudioError as error:
         raise UserError(f"The microphone can't be read: {error}.") from None
-
-
-def _tuple(value):
-    """JSON has lists where a Config has tuples."""
-    return tuple(value) if isinstance(value, list) else value
 
 
 def main() -> None:

@@ -167,7 +167,7 @@ def show_augmentation(folder: Path, config: Config, features: keras.Model, clips
 def listening(summary: dict) -> str:
     """How the network does on a long recording, in words."""
     return (
-        f"On {summary['stream_minutes']:.0f} minutes made of the test clips with gaps and noise between them, at the threshold "
+        f"On {summary['stream_minutes']:.1f} minutes made of the test clips with gaps and noise between them, at the threshold "
         f"{summary['stream_threshold']:.2f} that was best on validation: {summary['stream_hits']} of "
         f"{summary['stream_commands']} commands found, {summary['stream_false_accepts_per_hour']:.0f} false accepts an hour; "
         f"heard {summary['stream_times_real_time']:.0f} times faster than real time."

@@ -22,7 +22,7 @@ WINDOW_STEP = 0.1  # seconds from one window to the next
 SMOOTHING = 0.3  # seconds that posteriors are averaged over
 HOLD_OFF = 0.8  # seconds after a command in which no other is told; the same one not before it has fallen silent
 TOLERANCE = 0.5  # seconds that a command may be told before it begins or after it ends
-TRACK_SECONDS = 600.0
+TRACK_SECONDS = 600.0  # at most
 GAPS = (0.5, 2.5)  # seconds between two words of a track
 TRACK_SNR = 15.0  # of a track's noise, in decibels below the words
 
@@ -128,22 +128,28 @@ class Track(NamedTuple):
 
 
 def make_track(clips: Clips, config: Config, seconds: float) -> Track:
-    """Clips in random order with gaps between them, and the clips called _silence_ as noise under all of it."""
+    """Clips in random order with gaps between them, and the clips called _silence_ as noise under all of it.
+
+    It ends where no clip is left, and after `seconds` at the latest.
+    """
     rng = np.random.default_rng(config.seed)
     silence = clips.class_names.index(SILENCE)
-    spoken = np.flatnonzero(clips.labels != silence)
-    waveform = np.zeros(int(seconds * config.sample_rate), np.float32)
-    said, now, loudness = [], rng.uniform(*GAPS), []
-    while now + config.clip_seconds < seconds:
-        row = rng.choice(spoken)
-        clip, start = audio.to_float(clips.waveforms[row]), int(now * config.sample_rate)
-        waveform[start : start + len(clip)] = clip
-        loudness.append(clip.std())
-        said.append((clips.class_names[clips.labels[row]], now, now + config.clip_seconds))
+    places, now = [], rng.uniform(*GAPS)
+    for row in rng.permutation(np.flatnonzero(clips.labels != silence)):
+        if now + config.clip_seconds > seconds:
+            break
+        places.append((row, now))
         now += config.clip_seconds + rng.uniform(*GAPS)
+    waveform, loudness = np.zeros(int(now * config.sample_rate), np.float32), []
+    for row, start in places:
+        first = int(start * config.sample_rate)
+        waveform[first : first + config.samples] = audio.to_float(clips.waveforms[row])
+        loudness.append(waveform[first : first + config.samples].std())
     rows = rng.choice(np.flatnonzero(clips.labels == silence), -(-len(waveform) // config.samples))
     noise = audio.to_float(clips.waveforms[rows]).ravel()[: len(waveform)]
-    return Track(waveform + noise * np.mean(loudness) / max(noise.std(), 1e-6) * 10 ** (-TRACK_SNR / 20), said)
+    noise *= np.mean(loudness) / max(noise.std(), 1e-6) * 10 ** (-TRACK_SNR / 20)
+    said = [(clips.class_names[clips.labels[row]], start, start + config.clip_seconds) for row, start in places]
+    return Track(waveform + noise, said)
 
 
 def score(events: list[Event], said: list[tuple[str, float, float]]) -> tuple[int, int]:
@@ -163,7 +169,7 @@ def evaluate(config: Config, model: keras.Model, validation: Clips, test: Clips)
     heard, tracks = {}, {name: make_track(clips, config, TRACK_SECONDS) for name, clips in parts.items()}
     for name, track in tracks.items():
         ear, started = make_ear(config, model), time.monotonic()
-        pieces = np.array_split(track.waveform, int(TRACK_SECONDS / 10))
+        pieces = np.array_split(track.waveform, -(-len(track.waveform) // (10 * config.sample_rate)))
         heard[name] = [np.concatenate(parts) for parts in zip(*map(ear.hear, pieces), strict=True)]
         elapsed = time.monotonic() - started
 
@@ -179,11 +185,12 @@ def evaluate(config: Config, model: keras.Model, validation: Clips, test: Clips)
 
     threshold = max(np.linspace(0.1, 0.95, 18), key=f1)
     hits, false_accepts, commands = result("test", threshold)
+    seconds = len(tracks["test"].waveform) / config.sample_rate
     return {
-        "minutes": TRACK_SECONDS / 60,
+        "minutes": seconds / 60,
         "threshold": float(threshold),
         "commands": commands,
         "hits": hits,
-        "false_accepts_per_hour": false_accepts * 3600 / TRACK_SECONDS,
-        "times_real_time": TRACK_SECONDS / elapsed,
+        "false_accepts_per_hour": false_accepts * 3600 / seconds,
+        "times_real_time": seconds / elapsed,
     }

@@ -99,6 +99,6 @@ PRESETS = {
         batch_size=128,
         epochs=20,
         learning_rate=3e-3,
-        weight_decay=0.4,
+        weight_decay=0.2,
     ),
 }

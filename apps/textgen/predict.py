@@ -58,7 +58,7 @@ def predict(request: Request) -> None:
     from apps.textgen.config import Config
     from apps.textgen.generate import Sampler, Sampling
 
-    config = Config(**runs.read_json(folder / "config.json"))
+    config = runs.read_config(folder, Config)
     model = keras.models.load_model(folder / "model.keras", compile=False)
     vocabulary = model.get_layer("characters").get_vocabulary()[2:]
     prompt = _known(request, vocabulary)

@@ -43,11 +43,7 @@ def predict(request: Request) -> None:
     from apps.weather.config import Config
     from apps.weather.windows import history_of
 
-    stored = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in runs.read_json(folder / "config.json").items()
-    }
-    config = replace(Config(**stored), data=request.data, limit=None)
+    config = replace(runs.read_config(folder, Config), data=request.data, limit=None)
     series = data.load(replace(config, target=None), cut=False)
     if len(series.places) > 1:
         raise UserError(f"{request.data} holds several places, {', '.join(series.places)}; give a file with the rows of one.")

@@ -1,0 +1,179 @@
+"""What every app has to do, whatever it is about; a copied app is found and tested by itself.
+
+Each is trained by command, on its generated sample with the smoke preset; what can be asked of the run folder is asked of that.
+"""
+
+import dataclasses
+import importlib
+import inspect
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from shared import cli, new, runs, training
+
+REPOSITORY = Path(__file__).parent.parent
+FILES = ("README.md", "baseline.py", "config.py", "data.py", "model.py", "predict.py", "report.py", "sample.py", "train.py")
+FUNCTIONS = {"data": "load", "model": "build_model", "train": "train", "predict": "predict", "report": "write"}
+METRICS = ("app", "preset", "dataset", "seed", "parameters", "epochs", "train_seconds", "beats_baseline")
+
+
+class App:
+    """One app's modules, and its smoke config on the sample."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.folder = REPOSITORY / "apps" / name
+        self.presets = self.module("config").PRESETS
+        self.config = replace(self.presets["smoke"], dataset="sample")
+
+    def module(self, name: str):
+        return importlib.import_module(f"apps.{self.name}.{name}")
+
+
+@pytest.fixture(scope="module", params=new.apps(REPOSITORY))
+def app(request):
+    return App(request.param)
+
+
+@pytest.fixture(scope="module")
+def trained(app, tmp_path_factory):
+    """The run folder that the smoke command leaves, and what it printed."""
+    here = tmp_path_factory.mktemp(app.name)
+    command = [sys.executable, "-m", f"apps.{app.name}.train", "--preset", "smoke", "--dataset", "sample"]
+    one_thread = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    answer = subprocess.run(command, cwd=here, env=os.environ | one_thread, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    return here / "runs" / app.name / "latest", answer.stdout
+
+
+def test_files_and_functions_have_the_same_names(app):
+    assert {file for file in FILES if (app.folder / file).exists()} >= set(FILES) - {"sample.py"}
+    for module, function in FUNCTIONS.items():
+        found = getattr(app.module(module), function)
+        assert inspect.getdoc(found), f"{found} has no docstring"
+    assert {"smoke", "default"} <= set(app.presets)
+    assert new.CHANGES in (app.folder / "README.md").read_text()
+    for name, preset in app.presets.items():
+        assert preset.preset == name
+        assert {"data", "dataset", "seed", "epochs", "patience", "deterministic", "resume"} <= set(dataclasses.asdict(preset))
+
+
+def test_every_knob_is_explained(app, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train", "--help"])
+    with pytest.raises(SystemExit) as stop:
+        app.module("train").main()
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    lines = (app.folder / "config.py").read_text().splitlines()
+    for field in dataclasses.fields(app.config):
+        assert cli.flag(field.name) in text
+        row = next(number for number, line in enumerate(lines) if line.startswith(f"    {field.name}: "))
+        assert lines[row + 1].startswith('    """'), f"{field.name} has no comment below it"
+
+
+def test_the_smoke_command_leaves_a_whole_run_that_says_it_was_the_sample(app, trained):
+    folder, printed = trained
+    assert {path.name for path in folder.iterdir()} >= {*runs.REQUIRED, "history.csv", "report.md", "logs", "plots"}
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert set(METRICS) <= set(metrics)
+    assert (metrics["app"], metrics["preset"], metrics["dataset"]) == (app.name, "smoke", "sample")
+    metric = next(key for key in metrics if key.startswith("baseline_")).removeprefix("baseline_")
+    assert np.isfinite([metrics[f"{part}_{metric}"] for part in ("validation", "test", "baseline")]).all()
+    assert np.isfinite([value for value in metrics.values() if isinstance(value, float)]).all()
+    assert f"{app.name} on sample" in printed
+    assert f"{app.name} on sample" in (folder / "report.md").read_text()
+    assert f"make {app.name}-predict" in printed
+    saved = dataclasses.asdict(runs.read_config(folder, type(app.config)))
+    for knob, value in dataclasses.asdict(app.config).items():
+        assert saved[knob] == value or value is None, knob  # None may have been made a number by the data
+
+
+def test_losses_and_gradients_are_finite(app, trained):
+    history = pd.read_csv(trained[0] / "history.csv")
+    assert len(history) == app.config.epochs
+    assert np.isfinite(history[["loss", "val_loss", "gradient_norm"]]).all(axis=None)
+    assert (history["gradient_norm"] > 0).all()
+
+
+def test_a_model_saved_again_answers_the_same(app, trained, tmp_path):
+    for file in app.folder.glob("[a-z]*.py"):
+        app.module(file.stem)  # registers what the saved model is made of
+    model = keras.models.load_model(trained[0] / "model.keras", compile=False)
+    model.save(tmp_path / "again.keras")
+    again = keras.models.load_model(tmp_path / "again.keras", compile=False)
+    [given] = model.inputs
+    if given.dtype == "string":
+        raw = np.array(["good and bad", "and so on", "the end"], dtype=object)
+    else:
+        raw = np.random.default_rng(0).normal(size=(3, *given.shape[1:])).astype(given.dtype)
+    answers = [np.asarray(one(raw)) for one in (model, again)]
+    assert np.isfinite(answers[0]).all()
+    np.testing.assert_array_equal(*answers)
+
+
+class WeightsAtStart(keras.callbacks.Callback):
+    """Remember the weights that training starts from; and stop for good at the beginning of the second epoch."""
+
+    def on_train_begin(self, logs=None):
+        self.weights = {weight.path: weight.numpy() for weight in self.model.trainable_weights}
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1:
+            raise PowerCut
+
+
+class PowerCut(Exception):
+    pass
+
+
+def test_a_killed_run_has_moved_every_weight_and_resumed_ends_as_an_uninterrupted_one(app, trained, monkeypatch):
+    make, callback = training.make_callbacks, WeightsAtStart()
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "make_callbacks", lambda *args: [callback, *make(*args)])
+        with pytest.raises(PowerCut):
+            app.module("train").train(app.config)
+    for weight in callback.model.trainable_weights:
+        assert np.any(weight.numpy() != callback.weights[weight.path]), f"{weight.path} did not move"
+    resumed = app.module("train").train(replace(app.config, resume=True))
+    one, other = (runs.read_json(folder / "metrics.json") for folder in (resumed, trained[0]))
+    for key, value in other.items():
+        if "second" not in key and "real_time" not in key:
+            assert one[key] == (pytest.approx(value, rel=1e-4, abs=1e-4) if isinstance(value, float) else value), key
+
+
+def test_without_network_the_sample_stands_in(app, monkeypatch, capsys):
+    monkeypatch.setenv("TFDS_DATA_DIR", "nowhere")
+    monkeypatch.setenv("KERAS_HOME", "nowhere")
+    monkeypatch.setattr("shared.data._silence", lambda host: f"{host} does not answer (test)")
+    loaded = app.module("data").load(replace(app.config, dataset="auto"))
+    splits = loaded if hasattr(loaded, "name") else loaded[0]
+    assert splits.name == "sample"
+    assert "does not answer (test)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--data", "nowhere"], "--data nowhere: there is no such file or folder"),
+        (["--epochs", "0"], "--epochs is 1 or more; got 0"),
+        (["--seed", "-1"], "--seed is 0 or more"),
+        (["--cell", "elman"], "invalid choice"),
+        (["--dataset", "sample", "--preset", "smoke", "--resume"], "--resume found no unfinished run"),
+    ],
+)
+def test_a_users_mistake_ends_with_status_2_and_nothing_written(app, args, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["train", *args])
+    with pytest.raises(SystemExit) as stop:
+        cli.run(app.module("train").main)
+    assert stop.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not runs.ROOT.exists()
