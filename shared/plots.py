@@ -22,7 +22,7 @@ def save_figure(figure, file: Path, title: str) -> None:
     """Write a PNG and let go of the figure."""
     figure.suptitle(title)
     figure.tight_layout()
-    figure.savefig(file, dpi=100)
+    figure.savefig(file)
     plt.close(figure)
 
 

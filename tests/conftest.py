@@ -7,6 +7,8 @@ import keras
 import pytest
 import tensorflow as tf
 
+from shared.plots import plt
+
 if "PYTEST_XDIST_WORKER" in os.environ:  # two processes on two cores: more threads would only get in each other's way
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -15,6 +17,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # two processes on two cores: more thre
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration() for _ in range(2)]
 )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def small_plots():
+    """Drawing is a good part of a tiny run's time."""
+    plt.rcParams["figure.dpi"] = 40
 
 
 @pytest.fixture(autouse=True)

@@ -167,7 +167,6 @@ def test_without_network_the_sample_stands_in(app, monkeypatch, capsys):
         (["--epochs", "0"], "--epochs is 1 or more; got 0"),
         (["--seed", "-1"], "--seed is 0 or more"),
         (["--cell", "elman"], "invalid choice"),
-        (["--dataset", "sample", "--preset", "smoke", "--resume"], "--resume found no unfinished run"),
     ],
 )
 def test_a_users_mistake_ends_with_status_2_and_nothing_written(app, args, message, monkeypatch, capsys):

@@ -188,7 +188,7 @@ def warnings_of(caplog, model, x, y, **fit):
 
 
 def test_vanishing_gradient_is_named_and_a_gated_net_is_not_accused(caplog):
-    model, x, y = recurrent_model(num_layers=8, cell="rnn", length=5)
+    model, x, y = recurrent_model(num_layers=5, cell="rnn", length=3)
     for layer in model.layers:  # weights a tenth of their size: the gradient shrinks tenfold from layer to layer
         layer.set_weights([w * 0.1 for w in layer.get_weights()])
     messages = warnings_of(caplog, model, x, y)

@@ -27,7 +27,7 @@ from shared.cli import UserError
 
 REPOSITORY = Path(__file__).parent.parent
 TINY = replace(PRESETS["smoke"], dataset="sample", limit=120, sequence_length=20, embedding_dim=8, units=4, min_reviews=1)
-PRETRAINED = replace(TINY, epochs=2, pretraining_epochs=1, pooling=("max", "attention"), members=2)
+PRETRAINED = replace(TINY, epochs=2, pretraining_epochs=1, pooling=("attention",))
 METRICS = ("accuracy", "auc", "f1", "log_loss", "calibration_error")
 
 
@@ -366,7 +366,7 @@ def add_callback(patch, callback):
 
 
 def test_a_killed_run_that_is_resumed_ends_as_an_uninterrupted_one(finished_run, monkeypatch):
-    """With pretraining, whose weights are kept, and two paths with attention."""
+    """With pretraining, whose weights are kept, and attention."""
     whole = runs.read_json(finished_run / "metrics.json")
 
     def kill():
