@@ -180,13 +180,27 @@ def test_linear_rival_finds_a_linear_law():
     rng = np.random.default_rng(0)
     values = np.zeros((3_000, 1), "float32")
     for row in range(2, 3_000):
-        values[row] = 1.2 * values[row - 1] - 0.5 * values[row - 2] + rng.normal()
+        values[row] = values[row - 1] + 0.5 * (values[row - 1] - values[row - 2]) + rng.normal()
     config = replace(TINY, every=1, history=4, horizon=1)
     starts = windows.split(np.zeros(3_000, int), np.zeros(3_000, bool), np.repeat([0, 1, 2], 1_000), config)
     linear = baseline.Linear(values, starts.train, starts.validation, [0], config)
     found = linear.predict(values, starts.test)[:, 0, 0]
-    expected = 1.2 * values[starts.test, 0] - 0.5 * values[starts.test - 1, 0]
+    expected = 1.5 * values[starts.test, 0] - 0.5 * values[starts.test - 1, 0]
     assert np.abs(found - expected).mean() < 0.1
+
+
+@pytest.mark.parametrize("forecast", [[1], [2, 0]])
+def test_a_network_whose_recurrence_is_silent_says_what_the_linear_rival_says(forecast):
+    config = replace(TINY, every=2, history=5, horizon=3)
+    values = np.cumsum(np.random.default_rng(0).normal(size=(600, 3)), axis=0).astype("float32")
+    starts = windows.split(np.zeros(600, int), np.zeros(600, bool), np.repeat([0, 1, 2], 200), config)
+    linear = baseline.Linear(values, starts.train, starts.validation, forecast, config)
+    network = build_model(config, 3, forecast, ridge=linear.weights)
+    head = network.get_layer("head")
+    head.set_weights([0 * weight for weight in head.get_weights()])
+    quantiles = scoring.forecaster(network, values, config)(starts.test)
+    np.testing.assert_allclose(quantiles[..., 1], linear.predict(values, starts.test), atol=1e-4)
+    assert "linear/kernel" not in {weight.path for weight in network.trainable_weights}
 
 
 def test_measuring_by_hand():

@@ -9,6 +9,7 @@ from apps.weather.scoring import Forecaster
 from apps.weather.windows import history_of, horizon_of
 
 MOST_WINDOWS = 8_000  # that the linear rival is fitted on, evenly spread
+PENALTIES = (1.0, 100.0, 10_000.0, 100_000.0)
 MOST_NUMBERS = 40_000_000  # in these windows together
 CHUNK = 2_000
 
@@ -25,9 +26,8 @@ def same_time_yesterday(values: np.ndarray, starts: np.ndarray, forecast: list[i
     return values[np.maximum(rows, 0)][:, :, forecast]
 
 
-def fit_baselines(values: np.ndarray, starts, forecast: list[int], config: Config, day: int) -> dict[str, Forecaster]:
+def all_baselines(linear: "Linear", values: np.ndarray, forecast: list[int], config: Config, day: int) -> dict[str, Forecaster]:
     """All rivals, by the name that their measures have in metrics.json. The linear one is "baseline", the strongest of them."""
-    linear = Linear(values, starts.train, starts.validation, forecast, config)
     return {
         "baseline": lambda rows: linear.predict(values, rows)[..., None],
         "last_value": lambda rows: last_value(values, rows, forecast, config)[..., None],
@@ -49,9 +49,16 @@ class Linear:
         for channel in forecast:
             inputs, targets = self._windows(values, train, channel)
             held_out, truth = self._windows(values, validation, channel)
-            fitted = [Ridge(alpha).fit(inputs, targets) for alpha in (1.0, 100.0, 10_000.0)]
+            fitted = [Ridge(alpha).fit(inputs, targets) for alpha in PENALTIES]
             errors = [mean_squared_error(truth, model.predict(held_out)) for model in fitted]
             self.models.append(fitted[int(np.argmin(errors))])
+
+    @property
+    def weights(self) -> list[np.ndarray]:
+        """As `apps.weather.model` has them: kernel `(history * columns, horizon)` and bias `(horizon,)` for one column that is
+        forecast, `(K, history, horizon)` and `(horizon, K)` for several."""
+        kernels, biases = [model.coef_.T for model in self.models], [model.intercept_ for model in self.models]
+        return [kernels[0], biases[0]] if len(kernels) == 1 else [np.stack(kernels), np.stack(biases, axis=1)]
 
     def predict(self, values: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """`(n, horizon, K)`."""
@@ -66,7 +73,6 @@ class Linear:
         """Inputs and targets, both as differences from the last known values."""
         used = values if len(self.forecast) == 1 else values[:, channel : channel + 1]
         past = used[history_of(starts, self.config)] - used[starts][:, None]
-        past[:, -1] = used[starts]  # a difference of 0 to itself says nothing; the level may
         inputs = past.reshape(len(starts), -1).astype(np.float64)  # neighbouring steps are so alike that 32 bits do not do
         return inputs, values[horizon_of(starts, self.config), channel] - values[starts, channel][:, None]
 

@@ -44,24 +44,25 @@ def clean(tables: dict[str, pd.DataFrame], config: Config, cut: bool = True) -> 
 
     In this order: rows are sorted, repeated time stamps go (the first stays), missing ones are put in, missing codes and
     impossible values become missing, gaps of at most `config.longest_gap` rows are interpolated, the rows of longer ones
-    marked; wind becomes a vector, time of day and of year sine and cosine. With `config.clean` False the rows stay as they
-    are. Train, validation and test end at the same time in all places; with `cut` False all rows belong to one part.
+    marked; wind becomes a vector, time of day and of year sine and cosine. Train, validation and test end at the same time in
+    all places. With `config.clean` False the rows stay as they are, and each place's are counted; with `cut` False all rows
+    belong to one part.
 
     Raises:
         UserError: for times without a step, or with one that changes, and for a column that is empty in a part.
     """
-    prepare = _regular_rows if config.clean else _rows_as_they_are
-    prepared = {place: prepare(table, place, config) for place, table in tables.items()}
-    steps = {place: step_of(table.index) for place, (table, _) in prepared.items()}
+    if not config.clean:
+        return [_as_they_are(table, place, config, cut) for place, table in tables.items()]
+    regular = {place: _regular_rows(table, place, config) for place, table in tables.items()}
+    steps = {place: step_of(table.index) for place, (table, _) in regular.items()}
     if len(set(steps.values())) > 1:
         found = ", ".join(f"{step} in {place}" for place, step in steps.items())
         raise UserError(f"All places have one step between their rows; got {found}. Bring all to one first.")
-    times = np.unique(np.concatenate([table.index.to_numpy() for table, _ in prepared.values()]))
+    times = np.unique(np.concatenate([table.index.to_numpy() for table, _ in regular.values()]))
     part = cut_in_time(len(times), config) if cut else np.zeros(len(times), int)
-    finish = _whole_values if config.clean else _values_as_they_are
     return [
-        finish(table, done, place, part[np.searchsorted(times, table.index.to_numpy())], config)
-        for place, (table, done) in prepared.items()
+        _whole_values(table, done, place, part[np.searchsorted(times, table.index.to_numpy())], config)
+        for place, (table, done) in regular.items()
     ]
 
 
@@ -70,17 +71,15 @@ def step_of(times: pd.DatetimeIndex) -> pd.Timedelta:
     return pd.Series(times).diff().median()
 
 
-def _rows_as_they_are(table: pd.DataFrame, place: str, config: Config) -> tuple[pd.DataFrame, list[tuple[str, int]]]:
+def _as_they_are(table: pd.DataFrame, place: str, config: Config, cut: bool) -> Cleaned:
     if not np.isfinite(table.to_numpy()).all():
         raise UserError(f"{place} has empty or infinite values; without cleaning there can be none. Leave --no-clean out.")
-    if len(table) < 2 or not (table.index.is_monotonic_increasing and table.index.is_unique):
+    if len(table) < 2 or not table.index.is_monotonic_increasing:
         raise UserError(f"{place}: expected rows in the order of their times, as there is no cleaning. Leave --no-clean out.")
-    return table.iloc[: config.limit], [("rows taken as they are", len(table))]
-
-
-def _values_as_they_are(table, done, place: str, borders: np.ndarray, config: Config) -> Cleaned:
+    table = table.iloc[: config.limit]
     nothing = np.zeros(len(table), int)
-    return Cleaned(place, table, nothing, borders, nothing.astype(bool), _report(place, done))
+    borders = cut_in_time(len(table), config) if cut else nothing
+    return Cleaned(place, table, nothing, borders, nothing > 0, _report(place, [("rows taken as they are", len(table))]))
 
 
 def _regular_rows(table: pd.DataFrame, place: str, config: Config) -> tuple[pd.DataFrame, list[tuple[str, int]]]:

@@ -39,7 +39,7 @@ class Config:
     # Windows
     every: int | None = None
     """Rows from one step to the next; windows start at every row nevertheless. None: an hour's, but at least one."""
-    history: int = 24
+    history: int = 48
     """Steps that the network sees."""
     horizon: int = 24
     """Steps that it forecasts."""
@@ -47,8 +47,9 @@ class Config:
     # Model
     head: Literal["direct", "autoregressive", "segments"] = "direct"
     """direct: all steps at once; autoregressive: a decoder, step by step; segments: a recurrence over segments (SegRNN)."""
-    linear: bool = True
-    """Add a linear map of the history to the last value; what the recurrence forecasts is the difference from that."""
+    linear: Literal["none", "learned", "ridge"] = "ridge"
+    """Linear map of the history that the recurrence adds to: the baseline's ridge regression, kept as it is, or one that is
+    learned with it. none: the last value alone."""
     quantiles: tuple[float, ...] = (0.1, 0.5, 0.9)
     """Quantiles to forecast, in rising order; 0.5 is the point forecast, the outer ones bound the interval."""
     cell: Literal["rnn", "gru", "lstm"] = "gru"
@@ -69,7 +70,7 @@ class Config:
     """Steps in a segment, for --head segments; history and horizon are whole numbers of them."""
 
     # Training
-    epochs: int = 5
+    epochs: int = 3
     """Most passes over the training windows."""
     patience: int = 3
     """Stop after so many epochs without a better validation loss."""

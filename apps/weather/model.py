@@ -14,7 +14,13 @@ PACKAGE = "apps.weather"
 CELLS = {"rnn": layers.SimpleRNNCell, "gru": layers.GRUCell, "lstm": layers.LSTMCell}
 
 
-def build_model(config: Config, num_channels: int, forecast: list[int], clock: Sequence[int] = ()) -> keras.Model:
+def build_model(
+    config: Config,
+    num_channels: int,
+    forecast: list[int],
+    clock: Sequence[int] = (),
+    ridge: Sequence[np.ndarray] | None = None,
+) -> keras.Model:
     """Build the network; in and out are normalised values.
 
     It sees differences from the last known value, and forecasts such: the level of a season that it was not trained on
@@ -25,6 +31,7 @@ def build_model(config: Config, num_channels: int, forecast: list[int], clock: S
         num_channels: columns of the series.
         forecast: those of them that are forecast, K in number.
         clock: those that tell the time; they are seen as they are.
+        ridge: weights for `--linear ridge`, see `apps.weather.baseline.Linear.weights`; None: it adds nothing.
 
     Returns:
         Uncompiled model from histories `(batch, history, num_channels)` to quantiles `(batch, horizon, K, quantiles)`. With the
@@ -34,21 +41,24 @@ def build_model(config: Config, num_channels: int, forecast: list[int], clock: S
     history = keras.Input((config.history, num_channels), name="history")
     differences = history - history[:, -1:]
     anchor = ops.repeat(ops.take(history[:, -1:], forecast, axis=2), config.horizon, axis=1)
-    if config.linear:
+    if config.linear != "none":
         anchor = anchor + _linear(config, differences, forecast)
     is_clock = np.isin(np.arange(num_channels), clock)
     seen = ops.where(is_clock, history, differences)
     inputs = history
     if config.head == "segments":
-        difference = _segments(config, ops.take(differences, forecast, axis=2))
+        added = _segments(config, ops.take(differences, forecast, axis=2))
     elif config.head == "direct":
-        difference = _direct(config, seen, len(forecast))
+        added = _direct(config, seen, len(forecast))
     else:
         truth = keras.Input((config.horizon, len(forecast)), name="truth")
         told = keras.Input((config.horizon, 1), name="told")
         inputs = {"history": history, "truth": truth, "told": told}
-        difference = _autoregressive(config, seen, truth - anchor, told)
-    return keras.Model(inputs, ops.cast(anchor[..., None] + quantiles_in_order(config, difference), "float32"), name="network")
+        added = _autoregressive(config, seen, truth - anchor, told)
+    network = keras.Model(inputs, ops.cast(anchor[..., None] + quantiles_in_order(config, added), "float32"), name="network")
+    if config.linear == "ridge" and ridge is not None:
+        network.get_layer("linear").set_weights(ridge)
+    return network
 
 
 def quantiles_in_order(config: Config, raw):
@@ -129,17 +139,12 @@ def _stack(config: Config, x, **options):
 
 
 def _linear(config: Config, differences, forecast: list[int]):
-    """What a linear map of the history's differences from its last value adds to that value: `(batch, horizon, K)`.
-
-    It starts as 0. One column is forecast from all columns, several of them each from itself.
-    """
+    """A linear map of a window: `(batch, horizon, K)`. One column comes from all columns, several of them each from itself."""
+    options = {"kernel_initializer": "zeros", "trainable": config.linear == "learned", "name": "linear"}
     if len(forecast) == 1:
-        flat = layers.Reshape((-1,), name="all_columns")(differences)
-        return ops.expand_dims(layers.Dense(config.horizon, kernel_initializer="zeros", name="linear")(flat), -1)
+        return ops.expand_dims(layers.Dense(config.horizon, **options)(layers.Flatten()(differences)), -1)
     shape = config.horizon, len(forecast)
-    return layers.EinsumDense("btc,cth->bhc", shape, kernel_initializer="zeros", name="linear")(
-        ops.take(differences, forecast, axis=2)
-    )
+    return layers.EinsumDense("btc,cth->bhc", shape, bias_axes="hc", **options)(ops.take(differences, forecast, axis=2))
 
 
 def _direct(config: Config, history, num_forecast: int):

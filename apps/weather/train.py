@@ -42,7 +42,8 @@ def train(config: Config) -> Path:
     callbacks = training.make_callbacks(run.path, "val_loss", config.patience, config.resume)
     resume = callbacks[-1]
     batches, steps = windows.training_batches(values, starts.train, config, resume.first_epoch)
-    network = build_model(config, len(series.columns), forecast, clock)
+    linear = baseline.Linear(values, starts.train, starts.validation, forecast, config)
+    network = build_model(config, len(series.columns), forecast, clock, linear.weights)
     learning_rate = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
         warmup_target=config.learning_rate,
@@ -84,7 +85,7 @@ def train(config: Config) -> Path:
     # 5. Test, touched here and nowhere before; baselines; report
     contenders = {
         "test": scoring.forecaster(calibrated, values, config),
-        **baseline.fit_baselines(values, starts, forecast, config, max(1, round(DAY / series.step))),
+        **baseline.all_baselines(linear, values, forecast, config, max(1, round(DAY / series.step))),
     }
     target = forecast.index(series.target)
     errors = {who: scoring.measure(says, values, starts.test, forecast, target, config) for who, says in contenders.items()}
