@@ -154,6 +154,6 @@ PRESETS = {
         horizon=96,
         head="segments",
         quantiles=(0.5,),
-        epochs=4,
+        epochs=2,
     ),
 }
