@@ -36,6 +36,7 @@ from apps.weather import baseline as weather_baseline
 from apps.weather import config as weather_config
 from apps.weather import data as weather_data
 from apps.weather import scoring, windows
+from apps.weather import train as weather_train
 from shared import gradients, recall, rnn
 from shared.data import batches_by_length, indices_by_length
 
@@ -358,6 +359,19 @@ def test_repeating_the_last_value_gives_the_published_error_of_the_benchmark(hor
 
     errors = scoring.measure(repeat, values, starts, columns, 0, config)
     assert errors.squared.mean() == pytest.approx(published, abs=0.0006)
+
+
+@needs_jena
+def test_default_preset_of_weather_beats_the_naive_forecasts_and_its_intervals_hold():
+    config = replace(weather_config.DEFAULT, data=str(JENA.resolve()))
+    direct = json.loads((weather_train.train(config) / "metrics.json").read_text())
+    assert direct["test_mae_target"] < 0.78 * direct["last_value_mae_target"]
+    assert direct["test_mae_target"] < 0.85 * direct["yesterday_mae_target"]
+    assert 0.77 < direct["test_coverage"] < 0.83
+    step_by_step = weather_train.train(replace(config, head="autoregressive"))
+    decoded = json.loads((step_by_step / "metrics.json").read_text())
+    print(f"autoregressive {decoded['test_mae_target']:.3f}, direct {direct['test_mae_target']:.3f}")
+    assert decoded["test_mae_target"] < 1.05 * direct["test_mae_target"]
 
 
 def test_windows_come_five_times_as_fast_as_from_keras():
