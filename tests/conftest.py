@@ -1,9 +1,11 @@
 import os
+import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # one answer on every machine
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -30,3 +32,25 @@ def fresh_state(tmp_path, monkeypatch):
     """Every test starts from seed 0, in an empty folder of its own."""
     monkeypatch.chdir(tmp_path)
     keras.utils.set_random_seed(0)
+
+
+class StepTimes(keras.callbacks.Callback):
+    """Seconds from the end of one step to the end of the next: the work of all callbacks is in it. Stands last."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.ends = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.ends.append(time.perf_counter())
+
+
+@pytest.fixture(scope="session")
+def step_times():
+    """A function that trains some steps and says how many seconds each took, the first one left out."""
+
+    def measure(network, batches, steps, callbacks=()):
+        times = StepTimes()
+        network.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=[*callbacks, times])
+        return np.diff(times.ends)
+
+    return measure
