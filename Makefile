@@ -1,13 +1,13 @@
 # Every target installs what it needs first. Options for a command go into ARGS:  make sentiment ARGS='--preset best --cell lstm'
 PYTHON ?= python3
 ARGS   ?=
-FROM   ?= sentiment
+FROM   ?= $(firstword $(APPS))
 PY     := .venv/bin/python
 APPS   := $(patsubst apps/%/train.py,%,$(wildcard apps/*/train.py))
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format test test-all new runs gradients tensorboard clean $(APPS) $(APPS:%=%-smoke) $(APPS:%=%-predict)
+.PHONY: help install lint format test test-all new eject runs gradients tensorboard clean $(APPS) $(APPS:%=%-smoke) $(APPS:%=%-predict)
 
 help: ## this help
 	@echo "Usage: make TARGET [ARGS='--flag value ...']"
@@ -34,8 +34,11 @@ $(APPS:%=%-smoke): $(INSTALLED)
 $(APPS:%=%-predict): $(INSTALLED)
 	@$(PY) -m apps.$(@:-predict=).predict $(ARGS)
 
-new: $(INSTALLED) ## copy an app, to make it yours: make new NAME=tickets FROM=sentiment
+new: $(INSTALLED) ## copy an app, to make it yours: make new NAME=... FROM=...
 	@$(PY) -m shared.new '$(NAME)' --source '$(FROM)'
+
+eject: $(INSTALLED) ## make an app a repository of its own: make eject APP=... DEST=...
+	@$(PY) -m shared.eject '$(APP)' '$(DEST)'
 
 runs: $(INSTALLED) ## a table of all finished runs
 	@$(PY) -m shared.runs

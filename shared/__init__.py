@@ -11,5 +11,7 @@ classification  measures and plots of a classifier's probabilities
 plots           plots that every app has
 report          what every run says at its end: report.md, and a table in the terminal
 runs            the run folder; finding the newest; the table of all runs
+new             make new: copy an app, to make it yours
+eject           make eject: an app as a repository of its own
 cli             a Config dataclass becomes the command line; errors that a user can mend
 """

@@ -165,7 +165,7 @@ def main() -> None:
         for folder in sorted(app.glob("*" + UNFINISHED)):
             table.add_row(f"{app.name}/{folder.name}", *["-"] * 9)
     if not table.rows:
-        raise UserError(f"No runs in {ROOT}/ yet. Make one: make sentiment")
+        raise UserError(f"No runs in {ROOT}/ yet. Train an app first; make lists them.")
     Console(width=None if os.isatty(1) else 160).print(table)
 
 

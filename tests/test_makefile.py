@@ -1,5 +1,6 @@
 """The Makefile: help made from itself, targets for every app folder."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -21,7 +22,9 @@ def test_make_alone_prints_help_with_every_target():
     apps = [path.parent.name for path in REPOSITORY.glob("apps/*/train.py")]
     for target in [*apps, *(f"{app}-smoke" for app in apps), *(f"{app}-predict" for app in apps)]:
         assert f"  {target} " in text
-    for target in ("help", "install", "lint", "format", "test", "test-all", "new", "runs", "gradients", "tensorboard", "clean"):
+    targets = re.search(r"^\.PHONY: (.*?) \$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)[1].split()
+    assert {"help", "install", "lint", "format", "test", "test-all", "new", "runs", "tensorboard", "clean"} <= set(targets)
+    for target in targets:
         assert f"  {target} " in text
 
 

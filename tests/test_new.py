@@ -11,6 +11,7 @@ from shared import new
 from shared.cli import UserError
 
 REPOSITORY = Path(__file__).parent.parent
+APP = new.apps(REPOSITORY)[0]
 
 
 @pytest.fixture
@@ -50,14 +51,14 @@ def test_words_that_only_look_like_the_name_stay():
 @pytest.mark.parametrize(
     ("name", "source", "message"),
     [
-        ("", "sentiment", "expected a name"),
-        ("my-app", "sentiment", "NAME=my-app: expected a name"),
-        ("Tickets", "sentiment", "expected a name"),
-        ("class", "sentiment", "expected a name"),
-        ("weather", "sentiment", "NAME=weather is taken, by .*apps/weather"),
-        ("lint", "sentiment", "NAME=lint is taken, by make lint"),
-        ("json", "sentiment", "the name of a Python module"),
-        ("tickets", "tikets", "FROM=tikets: there is no such app; there are sentiment, speech"),
+        ("", APP, "expected a name"),
+        ("my-app", APP, "NAME=my-app: expected a name"),
+        ("Tickets", APP, "expected a name"),
+        ("class", APP, "expected a name"),
+        (APP, APP, f"NAME={APP} is taken, by .*apps/{APP}"),
+        ("lint", APP, "NAME=lint is taken, by make lint"),
+        ("json", APP, "the name of a Python module"),
+        ("tickets", "tikets", f"FROM=tikets: there is no such app; there are {APP}"),
     ],
 )
 def test_bad_names_are_refused_and_leave_nothing(name, source, message, tree):

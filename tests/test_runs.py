@@ -125,5 +125,5 @@ def test_table_of_runs(capsys):
 
 
 def test_table_without_runs_says_how_to_make_one():
-    with pytest.raises(UserError, match="make sentiment"):
+    with pytest.raises(UserError, match="make lists them"):
         runs.main()
