@@ -55,7 +55,7 @@ def test_default_preset_of_weather_beats_the_naive_forecasts_and_its_intervals_h
 def test_windows_come_five_times_as_fast_as_from_keras():
     """Against `keras.utils.timeseries_dataset_from_array`: random order, 144 steps of 21 columns each, batches of 256."""
     values = np.random.default_rng(0).normal(size=(50_000, 21)).astype("float32")
-    config = replace(DEFAULT, every=1, history=120, horizon=24, batch_size=256)
+    config = replace(DEFAULT, every=1, history=(120,), horizon=24, batch_size=256)
     starts = windows.split(np.zeros(50_000, int), np.zeros(50_000, bool), np.zeros(50_000, int), config).train
     ours = iter(windows.training_batches(values, starts, config)[0])
     theirs = iter(

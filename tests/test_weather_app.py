@@ -18,7 +18,7 @@ from shared import runs
 from shared.cli import UserError
 
 TINY = replace(
-    DEFAULT, preset="smoke", data="own.csv", limit=2_500, every=6, history=12, horizon=6, units=8, epochs=2, batch_size=64
+    DEFAULT, preset="smoke", data="own.csv", limit=2_500, every=6, history=(12,), horizon=6, units=8, epochs=2, batch_size=64
 )
 HEADS = {
     "direct": {},
@@ -96,7 +96,7 @@ def test_quantiles_never_cross_and_start_from_the_last_value(head):
     config = replace(TINY, **HEADS[head], quantiles=(0.05, 0.2, 0.5, 0.9))
     model = build_calibrated(config, build_model(config, 3, [2, 0]))
     rng = np.random.default_rng(0)
-    history = rng.normal(size=(5, config.history, 3)).astype("float32")
+    history = rng.normal(size=(5, config.longest_history, 3)).astype("float32")
     quantiles = model.predict_on_batch(history)
     assert quantiles.shape == (5, config.horizon, 2, 4)
     assert (np.diff(quantiles, axis=-1) >= 0).all()
@@ -118,22 +118,22 @@ def test_pinball_loss_equals_scikit_learns():
     truth, forecast = rng.normal(size=(50, 4, 2)).astype("float32"), rng.normal(size=(50, 4, 2, 3)).astype("float32")
     quantiles = (0.1, 0.5, 0.8)
     expected = [mean_pinball_loss(truth.ravel(), forecast[..., n].ravel(), alpha=q) for n, q in enumerate(quantiles)]
-    assert float(PinballLoss(quantiles)(truth, forecast)) == pytest.approx(np.mean(expected), rel=1e-5)
+    assert float(PinballLoss(quantiles)(truth, forecast[..., None, :])) == pytest.approx(np.mean(expected), rel=1e-5)
 
 
 def test_an_autoregressive_decoder_goes_on_from_its_own_forecast_or_from_what_it_is_told():
     config = replace(TINY, head="autoregressive", dropout=0.0)
     network = build_model(config, 1, [0])
     rng = np.random.default_rng(0)
-    history = rng.normal(size=(4, config.history, 1)).astype("float32")
+    history = rng.normal(size=(4, config.longest_history, 1)).astype("float32")
     nothing, told = np.zeros((4, config.horizon, 1), "float32"), np.ones((4, config.horizon, 1), "float32")
     alone = network.predict_on_batch({"history": history, "truth": nothing, "told": nothing})
     # Told its own medians, it forecasts the same; told something else, it differs from the second step on.
-    again = network.predict_on_batch({"history": history, "truth": alone[..., 1], "told": told})
+    again = network.predict_on_batch({"history": history, "truth": alone[..., 0, 1], "told": told})
     np.testing.assert_allclose(again, alone, atol=1e-5)
-    other = network.predict_on_batch({"history": history, "truth": alone[..., 1] + 1, "told": told})
+    other = network.predict_on_batch({"history": history, "truth": alone[..., 0, 1] + 1, "told": told})
     np.testing.assert_allclose(other[:, 0], alone[:, 0], atol=1e-5)
-    assert (np.abs(other[:, 1:] - alone[:, 1:]).max(axis=(1, 2, 3)) > 1e-4).all()
+    assert (np.abs(other[:, 1:] - alone[:, 1:]).max(axis=(1, 2, 3, 4)) > 1e-4).all()
 
 
 def test_calibration_makes_intervals_hold_what_they_promise():
@@ -161,7 +161,7 @@ def test_servable_speaks_the_datas_own_units():
     mean, deviation = np.array([10.0, 1_000.0], "float32"), np.array([5.0, 8.0], "float32")
     calibrated = build_calibrated(config, build_model(config, 2, [1]))
     servable = build_servable(config, calibrated, mean, deviation, [1])
-    normalised = rng.normal(size=(3, config.history, 2)).astype("float32")
+    normalised = rng.normal(size=(3, config.longest_history, 2)).astype("float32")
     assert servable.get_layer("normalization").compute_dtype == servable.get_layer("units").compute_dtype == "float32"
     expected = calibrated.predict_on_batch(normalised) * 8.0 + 1_000.0
     np.testing.assert_allclose(servable.predict_on_batch(normalised * deviation + mean), expected, rtol=1e-5)
@@ -181,7 +181,7 @@ def test_linear_rival_finds_a_linear_law():
     values = np.zeros((3_000, 1), "float32")
     for row in range(2, 3_000):
         values[row] = values[row - 1] + 0.5 * (values[row - 1] - values[row - 2]) + rng.normal()
-    config = replace(TINY, every=1, history=4, horizon=1)
+    config = replace(TINY, every=1, history=(4,), horizon=1)
     starts = windows.split(np.zeros(3_000, int), np.zeros(3_000, bool), np.repeat([0, 1, 2], 1_000), config)
     linear = baseline.Linear(values, starts.train, starts.validation, [0], config)
     found = linear.predict(values, starts.test)[:, 0, 0]
@@ -191,16 +191,31 @@ def test_linear_rival_finds_a_linear_law():
 
 @pytest.mark.parametrize("forecast", [[1], [2, 0]])
 def test_a_network_whose_recurrence_is_silent_says_what_the_linear_rival_says(forecast):
-    config = replace(TINY, every=2, history=5, horizon=3)
+    config = replace(TINY, every=2, history=(5,), horizon=3)
     values = np.cumsum(np.random.default_rng(0).normal(size=(600, 3)), axis=0).astype("float32")
     starts = windows.split(np.zeros(600, int), np.zeros(600, bool), np.repeat([0, 1, 2], 200), config)
     linear = baseline.Linear(values, starts.train, starts.validation, forecast, config)
-    network = build_model(config, 3, forecast, ridge=linear.weights)
-    head = network.get_layer("head")
+    network = build_model(config, 3, forecast, ridges=[linear.weights])
+    head = network.get_layer("history_5").get_layer("head")
     head.set_weights([0 * weight for weight in head.get_weights()])
-    quantiles = scoring.forecaster(network, values, config)(starts.test)
+    quantiles = scoring.forecaster(build_calibrated(config, network), values, config)(starts.test)
     np.testing.assert_allclose(quantiles[..., 1], linear.predict(values, starts.test), atol=1e-4)
     assert "linear/kernel" not in {weight.path for weight in network.trainable_weights}
+
+
+def test_several_networks_are_averaged_each_of_which_sees_the_end_of_the_window():
+    config = replace(TINY, history=(3, 12))
+    both = build_model(config, 2, [1])
+    rng = np.random.default_rng(0)
+    history = rng.normal(size=(4, 12, 2)).astype("float32")
+    apart = []
+    for length in config.history:
+        one = build_model(replace(config, history=(length,)), 2, [1])
+        one.set_weights(both.get_layer(f"history_{length}").get_weights())
+        apart.append(one.predict_on_batch(history[:, -length:])[..., 0, :])
+    np.testing.assert_allclose(both.predict_on_batch(history), np.stack(apart, axis=-2), atol=1e-5)
+    averaged = build_calibrated(config, both).predict_on_batch(history)
+    np.testing.assert_allclose(averaged, np.mean(apart, axis=0), atol=1e-5)
 
 
 def test_measuring_by_hand():

@@ -13,7 +13,7 @@ from apps.weather.cleaning import clean, cut_in_time
 from apps.weather.config import DEFAULT, PRESETS, Config
 from shared.cli import UserError
 
-SHORT = replace(DEFAULT, data="own.csv", every=2, history=6, horizon=4, batch_size=16)
+SHORT = replace(DEFAULT, data="own.csv", every=2, history=(6,), horizon=4, batch_size=16)
 
 
 def hours(rows, start="2024-01-01", step="1h"):
@@ -36,7 +36,7 @@ def count(report, words):
 
 
 def test_windows_equal_keras_own():
-    config = replace(DEFAULT, every=1, history=5, horizon=3, batch_size=7)
+    config = replace(DEFAULT, every=1, history=(5,), horizon=3, batch_size=7)
     values = np.random.default_rng(0).normal(size=(40, 2)).astype("float32")
     piece, borders = np.zeros(40, int), np.zeros(40, int)
     starts = split(piece, borders, config).train
@@ -121,7 +121,7 @@ def test_an_epoch_has_every_window_once_and_depends_on_its_number_alone():
 
 
 def test_teacher_forcing_falls_to_none():
-    config = replace(SHORT, head="autoregressive", epochs=10, teacher_forcing=0.8, horizon=20, history=2, batch_size=64)
+    config = replace(SHORT, head="autoregressive", epochs=10, teacher_forcing=0.8, horizon=20, history=(2,), batch_size=64)
     values, starts = np.zeros((2_000, 1), "float32"), np.arange(50, 1_900)
     batches, steps = windows.training_batches(values, starts, config)
     told = [np.asarray(x["told"]).mean() for x, _ in windows.for_network(batches, [0], config, steps).take(10 * steps)]
@@ -365,7 +365,8 @@ def test_the_shortest_series_that_works(config):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"history": 0}, "--history is 1 or more; got 0"),
+        ({"history": (0,)}, "--history is a length of 1 step or more"),
+        ({"history": (48, 24)}, "in rising order"),
         ({"train_share": 0.9, "validation_share": 0.1}, "leave nothing for test"),
         ({"quantiles": (0.9, 0.5)}, "in rising order"),
         ({"quantiles": (0.1, 0.9)}, "0.5 among them"),

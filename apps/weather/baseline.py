@@ -43,7 +43,7 @@ class Linear:
 
     def __init__(self, values: np.ndarray, train: np.ndarray, validation: np.ndarray, forecast: list[int], config: Config):
         self.config, self.forecast = config, forecast
-        inputs = config.history * (values.shape[1] if len(forecast) == 1 else 1)
+        inputs = config.longest_history * (values.shape[1] if len(forecast) == 1 else 1)
         train, validation = (_spread(starts, min(MOST_WINDOWS, MOST_NUMBERS // inputs)) for starts in (train, validation))
         self.models = []
         for channel in forecast:

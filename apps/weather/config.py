@@ -39,8 +39,8 @@ class Config:
     # Windows
     every: int | None = None
     """Rows from one step to the next; windows start at every row nevertheless. None: an hour's, but at least one."""
-    history: int = 48
-    """Steps that the network sees."""
+    history: tuple[int, ...] = (24, 36, 48)
+    """Steps that the network sees. Several, in rising order: a network for each, whose forecasts are averaged."""
     horizon: int = 24
     """Steps that it forecasts."""
 
@@ -98,16 +98,23 @@ class Config:
     """Go on with the newest unfinished run; all other flags as they were."""
 
     @property
+    def longest_history(self) -> int:
+        """Steps of a window before those that are forecast."""
+        return self.history[-1]
+
+    @property
     def coverage(self) -> float:
         """Share of the truth that the interval between the outer quantiles is to hold."""
         return self.quantiles[-1] - self.quantiles[0]
 
     def __post_init__(self):
         """What can be known to be wrong before any work is done."""
-        check_at_least(1, self, "limit", "every", "history", "horizon", "units", "num_layers", "segment_length", "epochs")
+        check_at_least(1, self, "limit", "every", "horizon", "units", "num_layers", "segment_length", "epochs")
         check_at_least(1, self, "patience", "batch_size")
         check_at_least(0, self, "longest_gap", "learning_rate", "weight_decay", "backtest")
         check_seed(self)
+        if not self.history or self.history[0] < 1 or list(self.history) != sorted(set(self.history)):
+            raise UserError(f"--history is a length of 1 step or more, or several in rising order; got {self.history}.")
         check_share(self, "dropout")
         for field in ("train_share", "validation_share"):
             if not 0 < getattr(self, field) < 1:
@@ -133,10 +140,11 @@ class Config:
                 raise UserError(f"--head segments has one recurrent layer; got --num-layers {self.num_layers}.")
             if self.residual or self.normalization or self.activation != "tanh":
                 raise UserError("--head segments knows no --residual, --normalization or --activation; leave them out.")
-            if self.history % self.segment_length or self.horizon % self.segment_length:
+            spans = *self.history, self.horizon
+            if any(span % self.segment_length for span in spans):
                 raise UserError(
-                    f"--history {self.history} and --horizon {self.horizon} are whole numbers of --segment-length "
-                    f"{self.segment_length} with --head segments; {gcd(self.history, self.horizon)} divides both."
+                    f"--history {' '.join(map(str, self.history))} and --horizon {self.horizon} are whole numbers of "
+                    f"--segment-length {self.segment_length} with --head segments; {gcd(*spans)} divides them."
                 )
 
 
@@ -150,7 +158,7 @@ PRESETS = {
         channels="all",
         clean=False,
         every=1,
-        history=720,
+        history=(720,),
         horizon=96,
         head="segments",
         quantiles=(0.5,),

@@ -249,8 +249,8 @@ def check_windows(series: Series, starts, config: Config) -> None:
     for part, found in zip(("training", "validation", "test"), starts, strict=True):
         if not len(found):
             raise UserError(
-                f"{series.name}: no unbroken stretch for {part} is as long as a window of --history {config.history} and "
-                f"--horizon {config.horizon} steps of --every {config.every} rows. There are {len(series.values)} rows; "
+                f"{series.name}: no unbroken stretch for {part} is as long as a window of --history {config.longest_history} "
+                f"and --horizon {config.horizon} steps of --every {config.every} rows. There are {len(series.values)} rows; "
                 f"without a gap {shortest(config)} would do. Give more rows, or lower one of them."
             )
 
@@ -258,7 +258,7 @@ def check_windows(series: Series, starts, config: Config) -> None:
 def shortest(config: Config) -> int:
     """Rows of one place without a gap from which every part has a window."""
     targets = config.every * (config.horizon - 1) + 1
-    needed = config.every * config.history + targets, targets, targets  # in train, validation and test
+    needed = config.every * config.longest_history + targets, targets, targets  # in train, validation and test
     return next(rows for rows in count(sum(needed)) if np.all(np.bincount(cut_in_time(rows, config), minlength=3) >= needed))
 
 

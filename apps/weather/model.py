@@ -1,4 +1,4 @@
-"""The network: history -> recurrent encoder -> all horizons, as differences from the last known value, as quantiles."""
+"""The networks: history -> recurrent encoder -> all horizons, as differences from the last known value, as quantiles."""
 
 from collections.abc import Sequence
 
@@ -19,46 +19,58 @@ def build_model(
     num_channels: int,
     forecast: list[int],
     clock: Sequence[int] = (),
-    ridge: Sequence[np.ndarray] | None = None,
+    ridges: Sequence[list[np.ndarray]] = (),
 ) -> keras.Model:
-    """Build the network; in and out are normalised values.
+    """Build the networks, one for each length in `config.history`, side by side; in and out are normalised values.
 
-    It sees differences from the last known value, and forecasts such: the level of a season that it was not trained on
-    is nothing new to it.
+    They see differences from the last known value, and forecast such: the level of a season that they were not trained on
+    is nothing new to them.
 
     Args:
         config: the knobs.
         num_channels: columns of the series.
         forecast: those of them that are forecast, K in number.
         clock: those that tell the time; they are seen as they are.
-        ridge: weights for `--linear ridge`, see `apps.weather.baseline.Linear.weights`; None: it adds nothing.
+        ridges: for `--linear ridge`, of each length, see `apps.weather.baseline.Linear.weights`; without: it adds nothing.
 
     Returns:
-        Uncompiled model from histories `(batch, history, num_channels)` to quantiles `(batch, horizon, K, quantiles)`. With the
-        autoregressive head its input is a dict of "history", "truth" `(batch, horizon, K)` and "told" `(batch, horizon, 1)`:
-        1 where the decoder is told the truth about the step before, 0 where it goes on from its own forecast.
+        Uncompiled model from histories `(batch, longest history, num_channels)` to quantiles `(batch, horizon, K, lengths,
+        quantiles)`. With the autoregressive head its input is a dict of "history", "truth" `(batch, horizon, K)` and "told"
+        `(batch, horizon, 1)`: 1 where the decoder is told the truth about the step before, 0 where it goes on from its own
+        forecast.
     """
-    history = keras.Input((config.history, num_channels), name="history")
+    inputs = {"history": keras.Input((config.longest_history, num_channels), name="history")}
+    if config.head == "autoregressive":
+        inputs["truth"] = keras.Input((config.horizon, len(forecast)), name="truth")
+        inputs["told"] = keras.Input((config.horizon, 1), name="told")
+    members = []
+    for length in config.history:
+        with keras.name_scope(f"history_{length}"):  # so that their weights are told apart
+            members.append(_build_member(config, inputs, length, forecast, clock))
+    if config.linear == "ridge":
+        for member, weights in zip(members, ridges, strict=bool(ridges)):
+            member.get_layer("linear").set_weights(weights)
+    quantiles = ops.stack([member(inputs) for member in members], axis=-2)
+    return keras.Model(inputs if len(inputs) > 1 else inputs["history"], quantiles, name="network")
+
+
+def _build_member(config: Config, inputs: dict, length: int, forecast: list[int], clock: Sequence[int]) -> keras.Model:
+    """One network that sees the last `length` steps; from `inputs` to `(batch, horizon, K, quantiles)`."""
+    history = inputs["history"][:, -length:]
     differences = history - history[:, -1:]
     anchor = ops.repeat(ops.take(history[:, -1:], forecast, axis=2), config.horizon, axis=1)
     if config.linear != "none":
         anchor = anchor + _linear(config, differences, forecast)
-    is_clock = np.isin(np.arange(num_channels), clock)
+    is_clock = np.isin(np.arange(history.shape[-1]), clock)
     seen = ops.where(is_clock, history, differences)
-    inputs = history
     if config.head == "segments":
         added = _segments(config, ops.take(differences, forecast, axis=2))
     elif config.head == "direct":
         added = _direct(config, seen, len(forecast))
     else:
-        truth = keras.Input((config.horizon, len(forecast)), name="truth")
-        told = keras.Input((config.horizon, 1), name="told")
-        inputs = {"history": history, "truth": truth, "told": told}
-        added = _autoregressive(config, seen, truth - anchor, told)
-    network = keras.Model(inputs, ops.cast(anchor[..., None] + quantiles_in_order(config, added), "float32"), name="network")
-    if config.linear == "ridge" and ridge is not None:
-        network.get_layer("linear").set_weights(ridge)
-    return network
+        added = _autoregressive(config, seen, inputs["truth"] - anchor, inputs["told"])
+    quantiles = ops.cast(anchor[..., None] + quantiles_in_order(config, added), "float32")
+    return keras.Model(inputs, quantiles, name=f"history_{length}")
 
 
 def quantiles_in_order(config: Config, raw):
@@ -74,7 +86,7 @@ def quantiles_in_order(config: Config, raw):
 class PinballLoss(keras.losses.Loss):
     """What quantile forecasts are judged by (Koenker and Bassett, 1978); of the median alone it is half the absolute error.
 
-    Of the truth `(batch, horizon, K)` and forecasts `(batch, horizon, K, quantiles)`.
+    Of the truth `(batch, horizon, K)` and forecasts `(batch, horizon, K, lengths, quantiles)`; every network by itself.
     """
 
     def __init__(self, quantiles, name="pinball_loss", **kwargs):
@@ -82,7 +94,7 @@ class PinballLoss(keras.losses.Loss):
         self.quantiles = tuple(quantiles)
 
     def call(self, truth, forecast):
-        error = ops.expand_dims(truth, -1) - forecast
+        error = truth[..., None, None] - forecast
         share = ops.convert_to_tensor(np.array(self.quantiles, "float32"))
         return ops.mean(ops.maximum(share * error, (share - 1) * error), axis=-1)
 
@@ -91,19 +103,19 @@ class PinballLoss(keras.losses.Loss):
 
 
 def build_calibrated(config: Config, network: keras.Model) -> keras.Model:
-    """The network as it forecasts, told no truth; its quantiles are moved by the weights of the layer "calibration".
+    """The networks as they forecast, told no truth: their mean, moved by the weights of the layer "calibration".
 
     From histories to quantiles, both normalised; see `apps.weather.intervals`.
     """
     *_, num_channels = (network.input["history"] if config.head == "autoregressive" else network.input).shape
-    history = keras.Input((config.history, num_channels), name="history")
+    history = keras.Input((config.longest_history, num_channels), name="history")
     inputs = history
     if config.head == "autoregressive":
         nothing = ops.zeros_like(history[:, :1, :1]) + ops.zeros((1, *network.input["truth"].shape[1:]))
         inputs = {"history": history, "truth": nothing, "told": nothing[..., :1]}
     calibrate = Calibration(config.quantiles.index(0.5), name="calibration")
     uncompiled = keras.Model(network.input, network.output, name="network")  # leaves the optimizer behind
-    return keras.Model(history, calibrate(uncompiled(inputs)), name="calibrated")
+    return keras.Model(history, calibrate(ops.mean(uncompiled(inputs), axis=-2)), name="calibrated")
 
 
 def build_servable(config: Config, calibrated: keras.Model, mean, deviation, forecast: list[int]) -> keras.Model:
@@ -115,7 +127,7 @@ def build_servable(config: Config, calibrated: keras.Model, mean, deviation, for
         mean, deviation: of each column over the training rows, `(num_channels,)`.
         forecast: see `build_model`.
     """
-    history = keras.Input((config.history, len(mean)), name="history")
+    history = keras.Input((config.longest_history, len(mean)), name="history")
     # In 32 bits whatever the network computes in: a pressure of 1,008.8 has no decimals in bfloat16.
     into = layers.Normalization(mean=mean, variance=deviation**2, dtype="float32", name="normalization")
     back = layers.Normalization(
@@ -160,7 +172,7 @@ def _segments(config: Config, history):
     state and from which segment of which column it is to be.
     """
     num_channels, length = history.shape[-1], config.segment_length
-    past, future = config.history // length, config.horizon // length
+    past, future = history.shape[1] // length, config.horizon // length
     x = ops.reshape(ops.transpose(history, (0, 2, 1)), (-1, past, length))  # (batch * K, past, length)
     x = layers.Dense(config.units, activation="relu", name="segment")(x)
     cell = rnn.CELLS[config.cell]

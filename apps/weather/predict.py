@@ -53,7 +53,7 @@ def predict(request: Request) -> None:
     columns = metrics["columns"]
     if missing := [column for column in columns if column not in series.columns]:
         raise UserError(f"{request.data} lacks columns that the run was trained on: {', '.join(missing)}.")
-    need = config.every * (config.history - 1) + 1
+    need = config.every * (config.longest_history - 1) + 1
     if len(series.values) < need or len(set(series.piece[-need:])) > 1 or series.piece[-1] < 0:
         raise UserError(
             f"{request.data}: the newest {need} rows without a long gap are needed; {len(series.values)} rows are there."

@@ -1,5 +1,6 @@
 """Train on a weather station's past, evaluate, report: python -m apps.weather.train (or: make weather)."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from apps.weather.config import PRESETS, Config
@@ -34,7 +35,7 @@ def train(config: Config) -> Path:
     sizes = [f"{len(part):,}" for part in starts]
     step = config.every * series.step
     print(f"{series.name}: {sizes[0]} windows to train, {sizes[1]} to validate, {sizes[2]} to test.")
-    print(f"A step is {step}; from {config.history} of them the next {config.horizon} are forecast.")
+    print(f"A step is {step}; from {config.longest_history} of them the next {config.horizon} are forecast.")
     about = runs.environment(series.name, series.fingerprint)
     run = runs.Run.resume("weather", config, about) if config.resume else runs.Run.start("weather", config, about)
 
@@ -42,8 +43,9 @@ def train(config: Config) -> Path:
     callbacks = training.make_callbacks(run.path, "val_loss", config.patience, config.resume)
     resume = callbacks[-1]
     batches, steps = windows.training_batches(values, starts.train, config, resume.first_epoch)
-    linear = baseline.Linear(values, starts.train, starts.validation, forecast, config)
-    network = build_model(config, len(series.columns), forecast, clock, linear.weights)
+    each_length = [replace(config, history=(length,)) for length in config.history]
+    linears = [baseline.Linear(values, starts.train, starts.validation, forecast, one) for one in each_length]
+    network = build_model(config, len(series.columns), forecast, clock, [linear.weights for linear in linears])
     learning_rate = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
         warmup_target=config.learning_rate,
@@ -85,7 +87,7 @@ def train(config: Config) -> Path:
     # 5. Test, touched here and nowhere before; baselines; report
     contenders = {
         "test": scoring.forecaster(calibrated, values, config),
-        **baseline.all_baselines(linear, values, forecast, config, max(1, round(DAY / series.step))),
+        **baseline.all_baselines(linears[-1], values, forecast, config, max(1, round(DAY / series.step))),
     }
     target = forecast.index(series.target)
     errors = {who: scoring.measure(says, values, starts.test, forecast, target, config) for who, says in contenders.items()}

@@ -27,7 +27,7 @@ class Starts(NamedTuple):
 
 def history_of(starts: np.ndarray, config: Config) -> np.ndarray:
     """The rows `(n, history)` that windows look back on, from rows `(n,)`: the last ones are these themselves."""
-    return starts[:, None] + config.every * np.arange(1 - config.history, 1)
+    return starts[:, None] + config.every * np.arange(1 - config.longest_history, 1)
 
 
 def horizon_of(starts: np.ndarray, config: Config) -> np.ndarray:
@@ -44,7 +44,7 @@ def split(piece: np.ndarray, filled: np.ndarray, borders: np.ndarray, config: Co
         borders: `(rows,)`, 0 where a row belongs to train, 1 to validation, 2 to test.
         config: the knobs.
     """
-    before, after = (config.history - 1) * config.every, config.horizon * config.every
+    before, after = (config.longest_history - 1) * config.every, config.horizon * config.every
     now = np.arange(before, len(piece) - after)
     whole = ~filled[now] & (piece[now] >= 0) & (piece[now - before] == piece[now]) & (piece[now + after] == piece[now])
     now = now[whole]
@@ -88,7 +88,7 @@ def batches_in_order(values: np.ndarray, starts: np.ndarray, config: Config):
 
 def _gather(values: np.ndarray, order, config: Config, num_batches: int):
     series = tf.constant(values)
-    history = config.every * tf.range(1 - config.history, 1, dtype=tf.int64)
+    history = config.every * tf.range(1 - config.longest_history, 1, dtype=tf.int64)
     horizon = config.every * tf.range(1, config.horizon + 1, dtype=tf.int64)
 
     def window(now):
