@@ -21,7 +21,7 @@ from shared import runs
 from shared.cli import UserError
 
 RATE = 16_000
-TINY = replace(PRESETS["smoke"], data="words", filters=(4,), deltas=True, units=4, n_mfcc=10, batch_size=8)
+TINY = replace(PRESETS["smoke"], data="words", limit=40, filters=(4,), deltas=True, units=4, n_mfcc=10, batch_size=8)
 
 
 def make_folder(path: Path, words=("go", "stop"), speakers=10, repeats=2, nohash=True, seconds=0.6):
