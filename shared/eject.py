@@ -100,9 +100,9 @@ def _shared_modules(files: set[Path], root: Path) -> list[str]:
 
 
 def _is_of(test: Path, app: str, modules: list[str]) -> bool:
-    """Whether a test needs nothing but this app and these modules."""
+    """Whether a test needs nothing but this app and these modules. The guides are of all apps, and stay."""
     of_apps = {name.split(".")[1] for name in imports(test) if name.startswith("apps.")}
-    return of_apps <= {app} and _shared(test) <= set(modules)
+    return of_apps <= {app} and _shared(test) <= set(modules) and test.name != "test_docs.py"
 
 
 def _without_lines(text: str, beginning: str) -> str:
