@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -49,18 +50,19 @@ def eject(app: str, destination: Path, root: Path = new.ROOT) -> Path:
         raise UserError(f"APP={app}: there is no such app; there are {', '.join(new.apps(root))}.")
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise UserError(f"DEST={destination} is not an empty folder; nothing was written. Name another, or empty it.")
-    kept = {path for path in (root / "apps" / app).iterdir() if path.is_file()} | {root / "apps" / "__init__.py"}
+    of_app = {path for path in (root / "apps" / app).rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    kept = of_app | {root / "apps" / "__init__.py"}
     modules = _shared_modules(kept, root)
     kept |= {root / "shared" / f"{module}.py" for module in ("__init__", *modules)}
     kept |= {root / "tests" / "conftest.py"}
     kept |= {test for test in root.glob("tests/test_*.py") if _is_of(test, app, modules)}
     kept |= {root / name for name in ("constraints.txt", ".gitignore", ".pre-commit-config.yaml")}
     dropped = {path.stem for path in root.glob("shared/*.py")} - set(modules) - {"__init__"}
-    texts = {path.relative_to(root): path.read_text(encoding="utf-8") for path in kept}
-    everything = "\n".join(text for path, text in texts.items() if path.suffix == ".py")
+    everything = "\n".join(path.read_text(encoding="utf-8") for path in kept if path.suffix == ".py")
     others = "\n".join(path.read_text(encoding="utf-8") for path in root.glob("apps/*/*.py"))
-    texts |= {
-        Path("shared/__init__.py"): _without_lines(texts[Path("shared/__init__.py")], rf"({'|'.join(dropped)}) "),
+    contents = (root / "shared" / "__init__.py").read_text(encoding="utf-8")
+    texts = {
+        Path("shared/__init__.py"): _without_lines(contents, rf"({'|'.join(dropped)}) "),
         Path("Makefile"): _makefile((root / "Makefile").read_text(encoding="utf-8"), dropped),
         Path("pyproject.toml"): _pyproject(
             (root / "pyproject.toml").read_text(encoding="utf-8"), destination.name, everything, others
@@ -68,9 +70,12 @@ def eject(app: str, destination: Path, root: Path = new.ROOT) -> Path:
         Path("README.md"): README.format(title=destination.name, app=app, source=_name(root)),
         Path(".ci/run"): CI.format(app=app),
     }
-    for path, text in texts.items():
+    for path in (*(path.relative_to(root) for path in kept), *texts):
         (destination / path).parent.mkdir(parents=True, exist_ok=True)
-        (destination / path).write_text(text, encoding="utf-8")
+        if path in texts:
+            (destination / path).write_text(texts[path], encoding="utf-8")
+        else:
+            shutil.copy(root / path, destination / path)
     (destination / ".ci" / "run").chmod(0o755)
     return destination
 
@@ -140,7 +145,7 @@ def main(app: tyro.conf.Positional[str], destination: tyro.conf.Positional[str])
         app: which one.
         destination: folder to make; it must not exist, or be empty.
     """
-    folder = eject(app, Path(destination))
+    folder = eject(app, Path(destination).expanduser())
     for command in (
         ["git", "init", "--quiet"],
         ["git", "add", "--all"],

@@ -298,7 +298,10 @@ def layer_names(model: keras.Model) -> list[str]:
 def _owners(model: keras.Model) -> dict[int, str]:
     owners: dict[int, str] = {}
     for layer in model.layers:
-        inner = _owners(layer) if isinstance(layer, keras.Model) else {id(v): layer.name for v in layer.trainable_variables}
+        if isinstance(layer, keras.Model):
+            inner = {variable: f"{layer.name}/{name}" for variable, name in _owners(layer).items()}
+        else:
+            inner = {id(variable): layer.name for variable in layer.trainable_variables}
         owners = inner | owners  # of a variable that two layers share, the first one is named
     return owners
 

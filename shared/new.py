@@ -19,7 +19,7 @@ CHANGES = "## To make it yours, change these places"  # heading in every app's R
 
 def apps(root: Path = ROOT) -> list[str]:
     """The names of all apps in a tree: every folder of `apps/` with a train.py."""
-    return sorted(path.parent.name for path in root.glob("apps/*/train.py"))
+    return sorted(path.parent.name for path in root.glob("apps/[a-z]*/train.py"))
 
 
 def renamed(text: str, old: str, new: str) -> str:
@@ -51,7 +51,7 @@ def copy(name: str, source: str, root: Path = ROOT) -> Path:
     beside = folder.with_name(f".{name}.part")
     shutil.rmtree(beside, ignore_errors=True)  # of an attempt that was killed
     shutil.copytree(root / "apps" / source, beside, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in beside.iterdir():
+    for file in (*beside.rglob("*.py"), *beside.rglob("*.md")):
         file.write_text(renamed(file.read_text(encoding="utf-8"), source, name), encoding="utf-8")
     return beside.rename(folder)
 

@@ -194,11 +194,14 @@ def explain_kernel(layer: keras.layers.Layer, jit_compile: bool = False) -> Kern
 
 
 def explain_kernels(model: keras.Model) -> dict[str, Kernel]:
-    """`explain_kernel` for every recurrent layer of a compiled model, by the layer's name."""
+    """`explain_kernel` for every recurrent layer of a compiled model, by the layer's name, and that of the model it is in."""
     recurrent = (layers.RNN, layers.Bidirectional)
     found = [layer for layer in model._flatten_layers(include_self=False) if isinstance(layer, recurrent)]
     inner = {id(part) for layer in found if isinstance(layer, layers.Bidirectional) for part in _directions(layer)}
-    return {layer.name: explain_kernel(layer, model.jit_compile) for layer in found if id(layer) not in inner}
+    models = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    prefixes = {id(part): f"{nested.name}/" for nested in models for part in nested._flatten_layers()}
+    outer = [layer for layer in found if id(layer) not in inner]
+    return {prefixes.get(id(layer), "") + layer.name: explain_kernel(layer, model.jit_compile) for layer in outer}
 
 
 def _why_not_cudnn(layer) -> str | None:

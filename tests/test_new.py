@@ -12,6 +12,7 @@ from shared.cli import UserError
 
 REPOSITORY = Path(__file__).parent.parent
 APP = new.apps(REPOSITORY)[0]
+NAME = "a_name_that_nobody_takes"
 
 
 @pytest.fixture
@@ -24,8 +25,8 @@ def tree(tmp_path):
 
 @pytest.mark.parametrize("app", new.apps(REPOSITORY))
 def test_a_copy_names_its_source_nowhere_and_keeps_everything_else(app, tree):
-    folder = new.copy("tickets", app, tree)
-    assert new.apps(tree) == sorted([*new.apps(REPOSITORY), "tickets"])
+    folder = new.copy(NAME, app, tree)
+    assert new.apps(tree) == sorted([*new.apps(REPOSITORY), NAME])
     for file in (REPOSITORY / "apps" / app).glob("*.*"):
         before, after = file.read_text(), (folder / file.name).read_text()
         assert len(before.splitlines()) == len(after.splitlines())
@@ -48,6 +49,16 @@ def test_words_that_only_look_like_the_name_stay():
     assert new.renamed(text, "speech", "calls") == expected
 
 
+def test_what_is_no_text_of_the_app_is_copied_as_it_is(tree):
+    (tree / "apps" / APP / "more").mkdir()
+    (tree / "apps" / APP / "more" / "clip.wav").write_bytes(b"RIFF\xff")
+    (tree / "apps" / ".left.part").mkdir()
+    (tree / "apps" / ".left.part" / "train.py").touch()
+    folder = new.copy(NAME, APP, tree)
+    assert (folder / "more" / "clip.wav").read_bytes() == b"RIFF\xff"
+    assert ".left.part" not in new.apps(tree)
+
+
 @pytest.mark.parametrize(
     ("name", "source", "message"),
     [
@@ -58,7 +69,7 @@ def test_words_that_only_look_like_the_name_stay():
         (APP, APP, f"NAME={APP} is taken, by .*apps/{APP}"),
         ("lint", APP, "NAME=lint is taken, by make lint"),
         ("json", APP, "the name of a Python module"),
-        ("tickets", "tikets", f"FROM=tikets: there is no such app; there are {APP}"),
+        (NAME, "tikets", f"FROM=tikets: there is no such app; there are {APP}"),
     ],
 )
 def test_bad_names_are_refused_and_leave_nothing(name, source, message, tree):

@@ -399,20 +399,20 @@ def test_a_copied_app_with_data_of_its_own(tmp_path):
     for part in ("apps", "shared"):
         shutil.copytree(REPOSITORY / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(REPOSITORY / "Makefile", tmp_path)
-    new.copy("tickets", "sentiment", tmp_path)
+    new.copy("copied_for_this_test", "sentiment", tmp_path)
     rows = [(f"{word} number {n}", label) for n in range(30) for word, label in (("fine", "a"), ("poor", "b"), ("odd", "c"))]
     pd.DataFrame(rows, columns=["text", "label"]).to_csv(tmp_path / "mine.csv", index=False)
 
     def command(module, *args):
-        line = [sys.executable, "-m", f"apps.tickets.{module}", *args]
+        line = [sys.executable, "-m", f"apps.copied_for_this_test.{module}", *args]
         return subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL)
 
     tiny = ["--preset", "smoke", "--units", "4", "--embedding-dim", "8", "--epochs", "1"]
     trained = command("train", *tiny, "--data", "mine.csv", "--cell", "lstm", "--normalization", "layer", "--num-layers", "2")
     assert trained.returncode == 0, trained.stderr
-    assert "tickets on mine.csv" in trained.stdout
+    assert "copied_for_this_test on mine.csv" in trained.stdout
     assert "not cuDNN: no GPU" in trained.stdout
     answer = command("predict", "odd number 7")
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.split()[0] in "abc"
-    assert "Asking runs/tickets/" in answer.stderr
+    assert "Asking runs/copied_for_this_test/" in answer.stderr

@@ -200,7 +200,7 @@ def test_a_network_whose_recurrence_is_silent_says_what_the_linear_rival_says(fo
     head.set_weights([0 * weight for weight in head.get_weights()])
     quantiles = scoring.forecaster(build_calibrated(config, network), values, config)(starts.test)
     np.testing.assert_allclose(quantiles[..., 1], linear.predict(values, starts.test), atol=1e-4)
-    assert "linear/kernel" not in {weight.path for weight in network.trainable_weights}
+    assert not network.get_layer("history_5").get_layer("linear").trainable_weights
 
 
 def test_several_networks_are_averaged_each_of_which_sees_the_end_of_the_window():
@@ -260,6 +260,13 @@ def test_predict_writes_table_and_plot_with_columns_in_any_order(beside_the_run,
     np.testing.assert_allclose(found[names], expected, rtol=1e-4)
     with pytest.raises(UserError, match="exists already; nothing was overwritten"):
         predict.predict(predict.Request("new.csv", output="ahead.csv"))
+    more = pd.read_csv("own.csv").iloc[:2_003]
+    more.loc[2_000:, "temperature (degC)"] = -9999.0
+    more.to_csv("newer.csv", index=False)
+    capsys.readouterr()
+    predict.predict(predict.Request("newer.csv", output="again.csv"))
+    assert f"The newest 3 rows are not whole; this is the forecast from {newest.isoformat()}" in capsys.readouterr().out
+    assert pd.read_csv("again.csv")["time"].tolist() == pd.read_csv("ahead.csv")["time"].tolist()
 
 
 def test_predict_names_missing_columns_and_too_few_rows(beside_the_run):

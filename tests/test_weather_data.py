@@ -199,6 +199,15 @@ def test_the_time_of_year_is_given_where_training_has_seen_a_year(days, known, c
     assert ("The time of year is left out: training covers 349 days" in capsys.readouterr().out) != known
 
 
+def test_a_place_without_training_rows_does_not_hide_the_time_of_year(capsys):
+    Path("folder").mkdir()
+    pd.DataFrame({"time": hours(50, start="2025-12-01", step="1D"), "sales": 1.0 * np.arange(50)}).to_csv(
+        "folder/a.csv", index=False
+    )
+    pd.DataFrame({"time": hours(760, step="1D"), "sales": 1.0 * np.arange(760)}).to_csv("folder/b.csv", index=False)
+    assert "sine of year" in data.load(replace(SHORT, data="folder")).columns
+
+
 def test_the_past_of_a_forecast_is_not_cut():
     """A gap in it is filled from both sides wherever it lies, and all columns are there."""
     table = table_of(100)
@@ -334,6 +343,7 @@ def two_steps():
         ),
         (lambda: table_of().iloc[:1].to_csv("own.csv"), {}, "1 different times"),
         (lambda: Path("own.csv").touch(), {}, r"does not parse as \.csv"),
+        (lambda: with_text("1,013", 7).to_csv("own.csv"), {}, r"'pressure \(hPa\)' has commas .* for example '1,013'"),
         (lambda: table_of().iloc[::-1].to_csv("own.csv"), {"clean": False}, "in the order of their times"),
         (lambda: with_day_or_month_first().to_csv("own.csv"), {}, "can be read in two ways.*'02/03/2024 00:00'"),
         (lambda: off_the_grid().to_csv("own.csv"), {}, r"100 of 300 rows lie between .* at 2024-01-09 08:20:00"),

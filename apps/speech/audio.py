@@ -45,7 +45,7 @@ def _announced_bytes(path: Path) -> int:
         while len(header := file.read(8)) == 8:
             name, size = struct.unpack("<4sI", header)
             if name == b"data":
-                return 0 if size == 0xFFFFFFFF else file.tell() + size  # so written by what streams
+                return 0 if size >= 0x7FFFF000 else file.tell() + size  # so large: written into a pipe, length unknown
             file.seek(size + size % 2, 1)
     return 0
 

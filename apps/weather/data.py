@@ -27,6 +27,7 @@ ZONE = (
     r"(:\d\d(?:[.,]\d+)?)\s*(Z|UTC|[+-]\d\d(?::?\d\d)?)$"  # behind a time; the clock of the place is kept, the zone is dropped
 )
 DECIMAL_COMMA = r"[+-]?\d+,\d+([eE][+-]?\d+)?"
+THOUSANDS = r"[+-]?[1-9]\d{0,2},\d{3}"
 TARGETS = ("t (degc)", "temp")  # how the column begins that --target is where none is named
 
 
@@ -95,7 +96,7 @@ def load(config: Config, cut: bool = True) -> Series:
 def _without_unseen_seasons(stations: list[Cleaned]) -> list[Cleaned]:
     """Without the time of year, if no place's training rows cover a whole one: what November is can't be learned in May."""
     trained = [station.table.index[station.borders == 0] for station in stations]
-    span = max(times.max() - times.min() for times in trained)
+    span = max(times.max() - times.min() for times in trained if len(times))
     if span >= YEAR:
         return stations
     print(f"The time of year is left out: training covers {span.days} days, less than a year.")
@@ -143,7 +144,14 @@ def _numbers(column: pd.Series, place: str) -> pd.Series:
         return column.astype(float)
     found = pd.to_numeric(column, errors="coerce")
     text = column.astype(str).str.strip()
-    with_comma = pd.to_numeric(text.where(text.str.fullmatch(DECIMAL_COMMA), "").str.replace(",", "."), errors="coerce")
+    has_comma = text.str.fullmatch(DECIMAL_COMMA)
+    has_points = text[found.notna()].str.contains(".", regex=False).any()
+    if has_comma.any() and (has_points or text[has_comma].str.fullmatch(THOUSANDS).all()):
+        raise UserError(
+            f"{place}: column '{column.name}' has commas that may stand for thousands or for decimals, for example "
+            f"'{text[has_comma].iloc[0]}'. Write 1013 or 1.013."
+        )
+    with_comma = pd.to_numeric(text.where(has_comma, "").str.replace(",", "."), errors="coerce")
     found = found.fillna(with_comma)
     wrong = np.flatnonzero(found.isna() & column.notna())
     if 0 < len(wrong) < len(column) / 2:

@@ -53,13 +53,15 @@ def predict(request: Request) -> None:
     columns = metrics["columns"]
     if missing := [column for column in columns if column not in series.columns]:
         raise UserError(f"{request.data} lacks columns that the run was trained on: {', '.join(missing)}.")
+    measured = np.flatnonzero(~series.filled)  # what is filled in at the end is not news
+    rows = measured[-1] + 1 if len(measured) else 0
+    if rows < len(series.values):
+        print(f"The newest {len(series.values) - rows} rows are not whole; this is the forecast from {series.times[rows - 1]}.")
     need = config.every * (config.longest_history - 1) + 1
-    if len(series.values) < need or len(set(series.piece[-need:])) > 1 or series.piece[-1] < 0:
-        raise UserError(
-            f"{request.data}: the newest {need} rows without a long gap are needed; {len(series.values)} rows are there."
-        )
+    if rows < need or len(set(series.piece[rows - need : rows])) > 1 or series.piece[rows - 1] < 0:
+        raise UserError(f"{request.data}: the newest {need} rows without a long gap are needed; {rows} rows are there.")
     values = series.values[:, [series.columns.index(column) for column in columns]]
-    history = values[history_of(np.array([len(values) - 1]), config)]
+    history = values[history_of(np.array([rows - 1]), config)]
     [quantiles] = keras.models.load_model(folder / "model.keras", compile=False).predict_on_batch(history)
     table = pd.DataFrame(
         {
@@ -67,11 +69,13 @@ def predict(request: Request) -> None:
             for place, column in enumerate(metrics["forecast"])
             for number, quantile in enumerate(config.quantiles)
         },
-        index=pd.date_range(series.times[-1], periods=1 + config.horizon, freq=config.every * series.step, name="time")[1:],
+        index=pd.date_range(series.times[rows - 1], periods=1 + config.horizon, freq=config.every * series.step, name="time")[
+            1:
+        ],
     )
     table.to_csv(output)
     _show(table[[column for column in table if column.startswith(f"{metrics['target']}, ")]])
-    past = slice(max(0, len(series.values) - 1 - 3 * config.every * config.horizon), None)
+    past = slice(max(0, rows - 1 - 3 * config.every * config.horizon), rows)
     _draw(picture, series.times[past], values[past, columns.index(metrics["target"])], table, metrics["target"], config)
     print(f"Saved: {output}, {picture}")
 
