@@ -88,7 +88,7 @@ import keras, numpy as np
 from dataclasses import replace
 from apps.speech import config, model, stream
 for flags in ({}, {"bidirectional": False, "top_db": None, "pooling": "last"}):
-    knobs = replace(DEFAULT, **flags)
+    knobs = replace(config.DEFAULT, **flags)
     network = model.build_model(knobs, 12, np.zeros(knobs.n_mfcc), np.ones(knobs.n_mfcc))
     ear = stream.make_ear(knobs, model.build_servable(network))
     sound = 0.1 * np.random.default_rng(0).normal(size=120 * knobs.sample_rate).astype("float32")
