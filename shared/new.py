@@ -56,10 +56,7 @@ def copy(name: str, source: str, root: Path = ROOT) -> Path:
     return beside.rename(folder)
 
 
-def new(
-    name: tyro.conf.Positional[str],
-    source: str,
-) -> None:
+def main(name: tyro.conf.Positional[str], source: str) -> None:
     """Copy an app, run the copy's smoke preset, and tell what to change.
 
     Args:
@@ -76,9 +73,5 @@ def new(
     print(f"Then: make {name}    make {name}-predict    make test")
 
 
-def main() -> None:
-    tyro.cli(new, description=__doc__)
-
-
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(lambda: tyro.cli(main, description=__doc__))

@@ -130,7 +130,7 @@ class Track(NamedTuple):
 def make_track(clips: Clips, config: Config, seconds: float) -> Track:
     """Clips in random order with gaps between them, and the clips called _silence_ as noise under all of it.
 
-    It ends where no clip is left, and after `seconds` at the latest.
+    It ends where no clip is left, or where the next one would not be over after `seconds`.
     """
     rng = np.random.default_rng(config.seed)
     silence = clips.class_names.index(SILENCE)

@@ -47,8 +47,8 @@ def build_model(
     for length in config.history:
         with keras.name_scope(f"history_{length}"):  # so that their weights are told apart
             members.append(_build_member(config, inputs, length, forecast, clock))
-    if config.linear == "ridge":
-        for member, weights in zip(members, ridges, strict=bool(ridges)):
+    if ridges:
+        for member, weights in zip(members, ridges, strict=True):
             member.get_layer("linear").set_weights(weights)
     quantiles = ops.stack([member(inputs) for member in members], axis=-2)
     return keras.Model(inputs if len(inputs) > 1 else inputs["history"], quantiles, name="network")

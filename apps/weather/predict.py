@@ -42,6 +42,7 @@ def predict(request: Request) -> None:
     from apps.weather import data, model  # noqa: F401  model registers the layers that the saved one is made of
     from apps.weather.config import Config
     from apps.weather.windows import history_of
+    from shared.report import print_table
 
     config = replace(runs.read_config(folder, Config), data=request.data, limit=None)
     series = data.load(replace(config, target=None), cut=False)
@@ -74,7 +75,8 @@ def predict(request: Request) -> None:
         ],
     )
     table.to_csv(output)
-    _show(table[[column for column in table if column.startswith(f"{metrics['target']}, ")]])
+    of_target = table[[name_of(metrics["target"], quantile) for quantile in config.quantiles]]
+    print_table(of_target.set_axis(of_target.index.strftime("%Y-%m-%d %H:%M")), "", "time", digits=2)
     past = slice(max(0, rows - 1 - 3 * config.every * config.horizon), rows)
     _draw(picture, series.times[past], values[past, columns.index(metrics["target"])], table, metrics["target"], config)
     print(f"Saved: {output}, {picture}")
@@ -83,19 +85,6 @@ def predict(request: Request) -> None:
 def name_of(column: str, quantile: float) -> str:
     """Of a forecast's column in the CSV file, for example "temperature (degC), 2.5%"."""
     return f"{column}, {100 * quantile:g}%"
-
-
-def _show(table) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    shown = Table()
-    shown.add_column("time")
-    for column in table:
-        shown.add_column(column, justify="right")
-    for time, row in table.iterrows():
-        shown.add_row(f"{time:%Y-%m-%d %H:%M}", *(f"{value:.2f}" for value in row))
-    Console(width=None if sys.stdout.isatty() else 120).print(shown)
 
 
 def _draw(file: Path, times, known, table, target: str, config) -> None:

@@ -43,9 +43,11 @@ def train(config: Config) -> Path:
     callbacks = training.make_callbacks(run.path, "val_loss", config.patience, config.resume)
     resume = callbacks[-1]
     batches, steps = windows.training_batches(values, starts.train, config, resume.first_epoch)
-    each_length = [replace(config, history=(length,)) for length in config.history]
-    linears = [baseline.Linear(values, starts.train, starts.validation, forecast, one) for one in each_length]
-    network = build_model(config, len(series.columns), forecast, clock, [linear.weights for linear in linears])
+    lengths = config.history if config.linear == "ridge" else config.history[-1:]  # the longest is the rival's
+    of_lengths = [replace(config, history=(length,)) for length in lengths]
+    linears = [baseline.Linear(values, starts.train, starts.validation, forecast, one) for one in of_lengths]
+    ridges = [linear.weights for linear in linears] if config.linear == "ridge" else []
+    network = build_model(config, len(series.columns), forecast, clock, ridges)
     learning_rate = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
         warmup_target=config.learning_rate,
