@@ -7,7 +7,7 @@ APPS   := $(patsubst apps/%/train.py,%,$(wildcard apps/*/train.py))
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format test test-all new eject runs gradients tensorboard clean $(APPS) $(APPS:%=%-smoke) $(APPS:%=%-predict)
+.PHONY: help install lint format test test-all new eject doctor runs gradients tensorboard clean $(APPS) $(APPS:%=%-smoke) $(APPS:%=%-predict)
 
 help: ## this help
 	@echo "Usage: make TARGET [ARGS='--flag value ...']"
@@ -39,6 +39,9 @@ new: $(INSTALLED) ## copy an app, to make it yours: make new NAME=... FROM=...
 
 eject: $(INSTALLED) ## make an app a repository of its own: make eject APP=... DEST=...
 	@$(PY) -m shared.eject '$(APP)' '$(DEST)'
+
+doctor: $(INSTALLED) ## look at this machine: versions, device, memory, data, kernels and milliseconds a step of each app
+	@$(PY) -m shared.doctor
 
 runs: $(INSTALLED) ## a table of all finished runs
 	@$(PY) -m shared.runs

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from shared import rehearsal
 from shared.cli import UserError
 from shared.gradients import LOOK_EVERY, GradientMonitor
 
@@ -65,6 +66,7 @@ def make_callbacks(folder: Path, monitor: str, patience: int, resume: bool = Fal
     best = BestWeights(folder, monitor)
     early_stopping = keras.callbacks.EarlyStopping(monitor=monitor, mode=best.mode, patience=patience)
     return [
+        *rehearsal.callbacks(is_last=True),
         keras.callbacks.ProgbarLogger(),  # before the monitor, whose many figures would not fit a line
         GradientMonitor(),  # before those that write the logs
         best,

@@ -42,14 +42,20 @@ def test_repeating_the_last_value_gives_the_published_error_of_the_benchmark(hor
 @needs_jena
 def test_default_preset_of_weather_beats_the_naive_forecasts_and_its_intervals_hold():
     config = replace(DEFAULT, data=str(JENA.resolve()))
-    direct = json.loads((train.train(config) / "metrics.json").read_text())
-    assert direct["test_mae_target"] < 0.78 * direct["last_value_mae_target"]
-    assert direct["test_mae_target"] < 0.85 * direct["yesterday_mae_target"]
-    assert 0.77 < direct["test_coverage"] < 0.83
-    step_by_step = train.train(replace(config, head="autoregressive"))
-    decoded = json.loads((step_by_step / "metrics.json").read_text())
-    print(f"autoregressive {decoded['test_mae_target']:.3f}, direct {direct['test_mae_target']:.3f}")
-    assert decoded["test_mae_target"] < 1.05 * direct["test_mae_target"]
+    metrics = json.loads((train.train(config) / "metrics.json").read_text())
+    assert metrics["test_mae_target"] < 0.76 * metrics["last_value_mae_target"]
+    assert metrics["test_mae_target"] < 0.85 * metrics["yesterday_mae_target"]
+    assert 0.77 < metrics["test_coverage"] < 0.83
+
+
+@needs_jena
+def test_the_autoregressive_decoder_is_as_good_as_the_direct_head():
+    error = {}
+    for head in ("direct", "autoregressive"):
+        folder = train.train(replace(DEFAULT, data=str(JENA.resolve()), head=(head,), history=(24,), epochs=1))
+        error[head] = json.loads((folder / "metrics.json").read_text())["test_mae_target"]
+    print(error)
+    assert error["autoregressive"] < 1.05 * error["direct"]
 
 
 def test_windows_come_five_times_as_fast_as_from_keras():

@@ -1,5 +1,6 @@
 """The weather app as a user meets it, made tiny; its losses, intervals and rivals against scikit-learn and arithmetic."""
 
+import itertools
 import json
 import zipfile
 from dataclasses import replace
@@ -17,13 +18,12 @@ from apps.weather.model import PinballLoss, build_calibrated, build_model, build
 from shared import runs
 from shared.cli import UserError
 
-TINY = replace(
-    DEFAULT, preset="smoke", data="own.csv", limit=2_500, every=6, history=(12,), horizon=6, units=8, epochs=2, batch_size=64
-)
+TINY = replace(DEFAULT, preset="smoke", data="own.csv", limit=2_500, every=6, head=("direct",), history=(12,), horizon=6)
+TINY = replace(TINY, units=8, epochs=2, batch_size=64)
 HEADS = {
     "direct": {},
-    "autoregressive": {"head": "autoregressive"},
-    "segments": {"head": "segments", "segment_length": 3},
+    "autoregressive": {"head": ("autoregressive",)},
+    "segments": {"head": ("segments",), "segment_length": 3},
 }
 
 
@@ -122,7 +122,7 @@ def test_pinball_loss_equals_scikit_learns():
 
 
 def test_an_autoregressive_decoder_goes_on_from_its_own_forecast_or_from_what_it_is_told():
-    config = replace(TINY, head="autoregressive", dropout=0.0)
+    config = replace(TINY, head=("autoregressive",), dropout=0.0)
     network = build_model(config, 1, [0])
     rng = np.random.default_rng(0)
     history = rng.normal(size=(4, config.longest_history, 1)).astype("float32")
@@ -196,25 +196,26 @@ def test_a_network_whose_recurrence_is_silent_says_what_the_linear_rival_says(fo
     starts = windows.split(np.zeros(600, int), np.zeros(600, bool), np.repeat([0, 1, 2], 200), config)
     linear = baseline.Linear(values, starts.train, starts.validation, forecast, config)
     network = build_model(config, 3, forecast, ridges=[linear.weights])
-    head = network.get_layer("history_5").get_layer("head")
+    head = network.get_layer("direct_5").get_layer("head")
     head.set_weights([0 * weight for weight in head.get_weights()])
     quantiles = scoring.forecaster(build_calibrated(config, network), values, config)(starts.test)
     np.testing.assert_allclose(quantiles[..., 1], linear.predict(values, starts.test), atol=1e-4)
-    assert not network.get_layer("history_5").get_layer("linear").trainable_weights
+    assert not network.get_layer("direct_5").get_layer("linear").trainable_weights
 
 
 def test_several_networks_are_averaged_each_of_which_sees_the_end_of_the_window():
-    config = replace(TINY, history=(3, 12))
-    both = build_model(config, 2, [1])
+    config = replace(TINY, head=("direct", "autoregressive"), history=(3, 12))
+    together = build_model(config, 2, [1])
     rng = np.random.default_rng(0)
     history = rng.normal(size=(4, 12, 2)).astype("float32")
     apart = []
-    for length in config.history:
-        one = build_model(replace(config, history=(length,)), 2, [1])
-        one.set_weights(both.get_layer(f"history_{length}").get_weights())
-        apart.append(one.predict_on_batch(history[:, -length:])[..., 0, :])
-    np.testing.assert_allclose(both.predict_on_batch(history), np.stack(apart, axis=-2), atol=1e-5)
-    averaged = build_calibrated(config, both).predict_on_batch(history)
+    for head, length in itertools.product(config.head, config.history):
+        alone = replace(config, head=(head,), history=(length,))
+        network = build_model(alone, 2, [1])
+        network.set_weights(together.get_layer(f"{head}_{length}").get_weights())
+        apart.append(build_calibrated(alone, network).predict_on_batch(history[:, -length:]))
+    assert together.output_shape[-2] == len(apart)
+    averaged = build_calibrated(config, together).predict_on_batch(history)
     np.testing.assert_allclose(averaged, np.mean(apart, axis=0), atol=1e-5)
 
 

@@ -121,7 +121,7 @@ def test_an_epoch_has_every_window_once_and_depends_on_its_number_alone():
 
 
 def test_teacher_forcing_falls_to_none():
-    config = replace(SHORT, head="autoregressive", epochs=10, teacher_forcing=0.8, horizon=20, history=(2,), batch_size=64)
+    config = replace(SHORT, head=("autoregressive",), epochs=10, teacher_forcing=0.8, horizon=20, history=(2,), batch_size=64)
     values, starts = np.zeros((2_000, 1), "float32"), np.arange(50, 1_900)
     batches, steps = windows.training_batches(values, starts, config)
     told = [np.asarray(x["told"]).mean() for x, _ in windows.for_network(batches, [0], config, steps).take(10 * steps)]
@@ -380,11 +380,13 @@ def test_the_shortest_series_that_works(config):
         ({"train_share": 0.9, "validation_share": 0.1}, "leave nothing for test"),
         ({"quantiles": (0.9, 0.5)}, "in rising order"),
         ({"quantiles": (0.1, 0.9)}, "0.5 among them"),
-        ({"head": "segments"}, "are whole numbers of --segment-length 48"),
-        ({"head": "segments", "num_layers": 2}, "one recurrent layer"),
+        ({"head": ()}, "--head is one kind of head"),
+        ({"head": ("direct", "direct")}, "several different ones; got direct direct"),
+        ({"head": ("segments",)}, "are whole numbers of --segment-length 48"),
+        ({"head": ("segments",), "num_layers": 2}, "one recurrent layer"),
         ({"quantiles": (0.1, 0.5)}, "some below and some above"),
         ({"backtest": 2, "resume": True}, "Leave one out"),
-        ({"head": "segments", "segment_length": 24, "residual": True}, "knows no --residual"),
+        ({"head": ("segments",), "segment_length": 24, "residual": True}, "knows no --residual"),
         ({"teacher_forcing": 2.0}, "--teacher-forcing"),
         ({"activation": "relu"}, "--activation relu"),
     ],

@@ -8,7 +8,7 @@ import numpy as np
 from keras import layers, ops
 
 from apps.sentiment.config import Config
-from shared import gradients, rnn, training
+from shared import gradients, rehearsal, rnn, training
 from shared.data import batches_by_length
 
 SAMPLED_WORDS = 384
@@ -42,7 +42,7 @@ def pretrain(config: Config, sequences, embeddings: np.ndarray) -> dict[str, lis
         epochs=config.pretraining_epochs,
         steps_per_epoch=steps,
         shuffle=False,
-        callbacks=[keras.callbacks.ProgbarLogger(), gradients.GradientMonitor()],
+        callbacks=[*rehearsal.callbacks(), keras.callbacks.ProgbarLogger(), gradients.GradientMonitor()],
         verbose=training.verbosity(),
     )
     return {name: model.get_layer(f"pretrained{name}").get_weights() for name in _pretrained_layers(config)}

@@ -39,14 +39,15 @@ class Config:
     # Windows
     every: int | None = None
     """Rows from one step to the next; windows start at every row nevertheless. None: an hour's, but at least one."""
-    history: tuple[int, ...] = (24, 36, 48)
+    history: tuple[int, ...] = (24, 48)
     """Steps that the network sees. Several, in rising order: a network for each, whose forecasts are averaged."""
     horizon: int = 24
     """Steps that it forecasts."""
 
     # Model
-    head: Literal["direct", "autoregressive", "segments"] = "direct"
-    """direct: all steps at once; autoregressive: a decoder, step by step; segments: a recurrence over segments (SegRNN)."""
+    head: tuple[Literal["direct", "autoregressive", "segments"], ...] = ("direct", "autoregressive")
+    """direct: all steps at once; autoregressive: a decoder, step by step; segments: a recurrence over segments (SegRNN).
+    Several: a network for each with each history."""
     linear: Literal["none", "learned", "ridge"] = "ridge"
     """Linear map of the history that the recurrence adds to: the baseline's ridge regression, kept as it is, or one that is
     learned with it. none: the last value alone."""
@@ -135,7 +136,9 @@ class Config:
             raise UserError(f"--clip-threshold is above 0; got {self.clip_threshold}.")
         if self.activation == "relu" and self.cell != "rnn":
             raise UserError(f"--activation relu is for --cell rnn; a {self.cell} has tanh in its equations.")
-        if self.head == "segments":
+        if not self.head or len(set(self.head)) < len(self.head):
+            raise UserError(f"--head is one kind of head, or several different ones; got {' '.join(self.head) or 'none'}.")
+        if "segments" in self.head:
             if self.num_layers > 1:
                 raise UserError(f"--head segments has one recurrent layer; got --num-layers {self.num_layers}.")
             if self.residual or self.normalization or self.activation != "tanh":
@@ -160,7 +163,7 @@ PRESETS = {
         every=1,
         history=(720,),
         horizon=96,
-        head="segments",
+        head=("segments",),
         quantiles=(0.5,),
         epochs=2,
     ),

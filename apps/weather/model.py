@@ -1,5 +1,6 @@
 """The networks: history -> recurrent encoder -> all horizons, as differences from the last known value, as quantiles."""
 
+import itertools
 from collections.abc import Sequence
 
 import keras
@@ -21,7 +22,7 @@ def build_model(
     clock: Sequence[int] = (),
     ridges: Sequence[list[np.ndarray]] = (),
 ) -> keras.Model:
-    """Build the networks, one for each length in `config.history`, side by side; in and out are normalised values.
+    """Build the networks, each of `config.head` with each of `config.history`, side by side; in and out are normalised values.
 
     They see differences from the last known value, and forecast such: the level of a season that they were not trained on
     is nothing new to them.
@@ -34,27 +35,28 @@ def build_model(
         ridges: for `--linear ridge`, of each length, see `apps.weather.baseline.Linear.weights`; without: it adds nothing.
 
     Returns:
-        Uncompiled model from histories `(batch, longest history, num_channels)` to quantiles `(batch, horizon, K, lengths,
-        quantiles)`. With the autoregressive head its input is a dict of "history", "truth" `(batch, horizon, K)` and "told"
+        Uncompiled model from histories `(batch, longest history, num_channels)` to quantiles `(batch, horizon, K, networks,
+        quantiles)`. With an autoregressive head its input is a dict of "history", "truth" `(batch, horizon, K)` and "told"
         `(batch, horizon, 1)`: 1 where the decoder is told the truth about the step before, 0 where it goes on from its own
         forecast.
     """
     inputs = {"history": keras.Input((config.longest_history, num_channels), name="history")}
-    if config.head == "autoregressive":
+    if "autoregressive" in config.head:
         inputs["truth"] = keras.Input((config.horizon, len(forecast)), name="truth")
         inputs["told"] = keras.Input((config.horizon, 1), name="told")
     members = []
-    for length in config.history:
-        with keras.name_scope(f"history_{length}"):  # so that their weights are told apart
-            members.append(_build_member(config, inputs, length, forecast, clock))
-    if ridges:
-        for member, weights in zip(members, ridges, strict=True):
-            member.get_layer("linear").set_weights(weights)
+    for head, (number, length) in itertools.product(config.head, enumerate(config.history)):
+        with keras.name_scope(f"{head}_{length}"):  # so that their weights are told apart
+            members.append(_build_member(config, inputs, head, length, forecast, clock))
+        if ridges:
+            members[-1].get_layer("linear").set_weights(ridges[number])
     quantiles = ops.stack([member(inputs) for member in members], axis=-2)
     return keras.Model(inputs if len(inputs) > 1 else inputs["history"], quantiles, name="network")
 
 
-def _build_member(config: Config, inputs: dict, length: int, forecast: list[int], clock: Sequence[int]) -> keras.Model:
+def _build_member(
+    config: Config, inputs: dict, head: str, length: int, forecast: list[int], clock: Sequence[int]
+) -> keras.Model:
     """One network that sees the last `length` steps; from `inputs` to `(batch, horizon, K, quantiles)`."""
     history = inputs["history"][:, -length:]
     differences = history - history[:, -1:]
@@ -63,14 +65,14 @@ def _build_member(config: Config, inputs: dict, length: int, forecast: list[int]
         anchor = anchor + _linear(config, differences, forecast)
     is_clock = np.isin(np.arange(history.shape[-1]), clock)
     seen = ops.where(is_clock, history, differences)
-    if config.head == "segments":
+    if head == "segments":
         added = _segments(config, ops.take(differences, forecast, axis=2))
-    elif config.head == "direct":
+    elif head == "direct":
         added = _direct(config, seen, len(forecast))
     else:
         added = _autoregressive(config, seen, inputs["truth"] - anchor, inputs["told"])
     quantiles = ops.cast(anchor[..., None] + quantiles_in_order(config, added), "float32")
-    return keras.Model(inputs, quantiles, name=f"history_{length}")
+    return keras.Model(inputs, quantiles, name=f"{head}_{length}")
 
 
 def quantiles_in_order(config: Config, raw):
@@ -86,7 +88,7 @@ def quantiles_in_order(config: Config, raw):
 class PinballLoss(keras.losses.Loss):
     """What quantile forecasts are judged by (Koenker and Bassett, 1978); of the median alone it is half the absolute error.
 
-    Of the truth `(batch, horizon, K)` and forecasts `(batch, horizon, K, lengths, quantiles)`; every network by itself.
+    Of the truth `(batch, horizon, K)` and forecasts `(batch, horizon, K, networks, quantiles)`; every network by itself.
     """
 
     def __init__(self, quantiles, name="pinball_loss", **kwargs):
@@ -107,10 +109,11 @@ def build_calibrated(config: Config, network: keras.Model) -> keras.Model:
 
     From histories to quantiles, both normalised; see `apps.weather.intervals`.
     """
-    *_, num_channels = (network.input["history"] if config.head == "autoregressive" else network.input).shape
+    told = "autoregressive" in config.head
+    *_, num_channels = (network.input["history"] if told else network.input).shape
     history = keras.Input((config.longest_history, num_channels), name="history")
     inputs = history
-    if config.head == "autoregressive":
+    if told:
         nothing = ops.zeros_like(history[:, :1, :1]) + ops.zeros((1, *network.input["truth"].shape[1:]))
         inputs = {"history": history, "truth": nothing, "told": nothing[..., :1]}
     calibrate = Calibration(config.quantiles.index(0.5), name="calibration")

@@ -111,7 +111,7 @@ def for_network(batches, forecast: list[int], config: Config, steps: int | None 
         steps: batches in an epoch.
         first_epoch: number of the first epoch.
     """
-    if config.head != "autoregressive":
+    if "autoregressive" not in config.head:
         return batches.map(lambda history, targets: (history, tf.gather(targets, forecast, axis=2)))
 
     def tell(number, batch):
