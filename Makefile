@@ -7,13 +7,14 @@ APPS   := $(patsubst apps/%/train.py,%,$(wildcard apps/*/train.py))
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format test test-all new eject doctor runs gradients tensorboard clean $(APPS) $(APPS:%=%-smoke) $(APPS:%=%-predict)
+.PHONY: help install lint format test test-all new eject doctor bench speed runs gradients tensorboard clean $(APPS) $(APPS:%=%-smoke) $(APPS:%=%-check) $(APPS:%=%-predict)
 
 help: ## this help
 	@echo "Usage: make TARGET [ARGS='--flag value ...']"
 	@echo
 	@$(foreach app,$(APPS),printf '  %-20s %s\n' '$(app)' 'train, evaluate and report (ARGS=--help lists every knob)' \
-		'$(app)-smoke' 'the whole path in seconds, on a small part of the data' '$(app)-predict' 'ask the newest finished run';)
+		'$(app)-smoke' 'the whole path in seconds, on a small part of the data' \
+		'$(app)-check' 'look at the data (ARGS=--data ...) before training: what it holds, how long each preset takes' '$(app)-predict' 'ask the newest finished run';)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## create .venv and install the pinned dependencies (done by itself when needed)
@@ -31,6 +32,9 @@ $(APPS): $(INSTALLED)
 $(APPS:%=%-smoke): $(INSTALLED)
 	@$(PY) -m apps.$(@:-smoke=).train --preset smoke $(ARGS)
 
+$(APPS:%=%-check): $(INSTALLED)
+	@$(PY) -m apps.$(@:-check=).check $(ARGS)
+
 $(APPS:%=%-predict): $(INSTALLED)
 	@$(PY) -m apps.$(@:-predict=).predict $(ARGS)
 
@@ -45,6 +49,13 @@ doctor: $(INSTALLED) ## look at this machine: versions, device, memory, data, ke
 
 runs: $(INSTALLED) ## a table of all finished runs
 	@$(PY) -m shared.runs
+
+bench: $(INSTALLED) ## the table of results, three seeds each (hours; goes on where it was stopped), then make speed
+	@$(PY) -m shared.bench $(ARGS)
+	@$(MAKE) --no-print-directory speed ARGS=
+
+speed: $(INSTALLED) ## our speed beside others', as ratios measured in one run; beside PyTorch where it is installed
+	@$(PY) -m pytest -m speed -s --quiet $(ARGS)
 
 gradients: $(INSTALLED) ## see why gates and clipping help: the gradient through time, and what is recalled after a lag
 	@$(PY) -m shared.recall $(ARGS)

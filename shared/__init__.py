@@ -11,6 +11,10 @@ classification  measures and plots of a classifier's probabilities
 plots           plots that every app has
 report          what every run says at its end: report.md, and a table in the terminal
 runs            the run folder; finding the newest; the table of all runs
+check           make <app>-check: what the data holds, what speaks against training on it, minutes of each preset
+rehearsal       a training that stops after a few steps: how long it would take
+doctor          make doctor: what this machine has, and what runs on it
+bench           make bench: all apps, some seeds, one table
 new             make new: copy an app, to make it yours
 eject           make eject: an app as a repository of its own
 cli             a Config dataclass becomes the command line; errors that a user can mend

@@ -11,7 +11,7 @@ import tyro
 from shared import cli, new
 from shared.cli import UserError
 
-KEPT_ANYWAY = ("new", "runs")  # shared modules that the Makefile and the tests of every app need
+KEPT_ANYWAY = ("doctor", "new", "runs")  # shared modules that the Makefile and the tests of every app need
 CI = """#!/usr/bin/env bash
 # The commands of the README, on a clean clone.
 set -euo pipefail

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import signal
 import tempfile
 import time
@@ -29,17 +30,15 @@ class Enough(Exception):
     """Raised inside `fit` when a rehearsal has seen what it wants."""
 
 
-class Pace(keras.callbacks.Callback):
-    """Measure the steps of one `fit` after the other, and cut each short."""
+class _Pace(keras.callbacks.Callback):
+    """Measure the steps of a `fit`, and cut it short."""
 
-    def __init__(self, jit_compile: bool):
+    def __init__(self, is_last: bool):
         super().__init__()
-        self.jit_compile = jit_compile
-        self.spared = 0.0  # seconds that cut fits would still have taken
-        self.is_last = False
+        self.is_last = is_last
 
     def on_train_begin(self, logs=None):
-        if self.jit_compile:
+        if _jit_compile:
             self.model.jit_compile = True
             self.model.make_train_function(force=True)
         self.times = [time.monotonic()]
@@ -53,25 +52,26 @@ class Pace(keras.callbacks.Callback):
         if not enough and done < total:
             return
         self.milliseconds = 1000 * float(np.median(np.diff(counted)))
-        self.spared += seconds / steps * (total - done)
+        self.seconds_spared = seconds / steps * (total - done)
         self.model.stop_training = True
         if self.is_last:
             raise Enough
 
 
-_pace: Pace | None = None  # of the rehearsal that is going on
+_paces: list[_Pace] | None = None  # of the rehearsal that is going on
+_jit_compile = False
 
 
-def callbacks(is_last: bool = False) -> list[Pace]:
+def callbacks(is_last: bool = False) -> list[_Pace]:
     """For every `fit` of a training: nothing, or, in a rehearsal, what cuts it short.
 
     Args:
         is_last: the training has no further `fit`.
     """
-    if _pace is None:
+    if _paces is None:
         return []
-    _pace.is_last = is_last
-    return [_pace]
+    _paces.append(_Pace(is_last))
+    return [_paces[-1]]
 
 
 def rehearse(train: Callable, config: object, jit_compile: bool = False) -> Rehearsal:
@@ -84,9 +84,12 @@ def rehearse(train: Callable, config: object, jit_compile: bool = False) -> Rehe
         config: the app's.
         jit_compile: through XLA.
     """
-    global _pace
+    global _paces, _jit_compile
     started = time.monotonic()
-    _pace, root, on_interrupt = Pace(jit_compile), runs.ROOT, signal.getsignal(signal.SIGINT)
+    _paces, _jit_compile = [], jit_compile
+    root, on_interrupt, logger = runs.ROOT, signal.getsignal(signal.SIGINT), logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # after some networks in one process TensorFlow warns that it traces graphs anew
     try:
         with contextlib.ExitStack() as stack:
             runs.ROOT = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -95,9 +98,11 @@ def rehearse(train: Callable, config: object, jit_compile: bool = False) -> Rehe
             try:
                 train(config)
             except Enough:
-                seconds = time.monotonic() - started + _pace.spared
-                return Rehearsal(_pace.model, _pace.milliseconds, seconds)
+                [last] = [pace for pace in _paces if pace.is_last]
+                seconds = time.monotonic() - started + sum(pace.seconds_spared for pace in _paces)
+                return Rehearsal(last.model, last.milliseconds, seconds)
             raise AssertionError("the training ended without a step of its last fit")
     finally:
-        _pace, runs.ROOT = None, root
+        _paces, _jit_compile, runs.ROOT = None, False, root
+        logger.setLevel(level)
         signal.signal(signal.SIGINT, on_interrupt)  # the callback that catches Ctrl-C has had no chance to

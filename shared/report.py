@@ -48,14 +48,20 @@ def markdown_table(table: pd.DataFrame, corner: str) -> list[str]:
 
 
 def print_table(table: pd.DataFrame, title: str, corner: str = "", digits: int = 4) -> None:
-    """A table of numbers in the terminal."""
+    """A table in the terminal; `digits` behind the point of numbers that are no whole ones."""
     shown = Table(title=title)
     shown.add_column(corner)
     for name in table.columns:
         shown.add_column(name, justify="right")
     for who, row in table.iterrows():
-        shown.add_row(str(who), *(f"{number:.{digits}f}" for number in row))
+        shown.add_row(str(who), *(_cell(value, digits) for value in row))
     Console(width=None if sys.stdout.isatty() else 160).print(shown)
+
+
+def _cell(value, digits: int) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:,}" if float(value).is_integer() and not isinstance(value, float) else f"{value:.{digits}f}"
 
 
 def announce(folder: Path, summary: dict[str, Any], scores: pd.DataFrame, part: str, rival: str, next_command: str) -> None:

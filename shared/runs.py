@@ -50,17 +50,17 @@ class Run:
         Raises:
             UserError: if there is none; the message names what differs from the newest one.
         """
-        unfinished = sorted((ROOT / app).glob("*" + UNFINISHED), reverse=True)
-        if not unfinished:
+        found = unfinished(app)[::-1]
+        if not found:
             raise UserError(f"--resume found no unfinished run in {ROOT / app}/. Start one by leaving --resume out.")
-        differences = [_differences(folder, config, about) for folder in unfinished]
-        for folder, differing in zip(unfinished, differences, strict=True):
+        differences = [_differences(folder, config, about) for folder in found]
+        for folder, differing in zip(found, differences, strict=True):
             if not differing:
                 return cls(folder)
         lines = "\n".join(f"  {line}" for line in differences[0])
         raise UserError(
             f"--resume goes on only with the config and the data that a run was started with. From the newest unfinished "
-            f"run, {unfinished[0]}, these differ:\n{lines}\n"
+            f"run, {found[0]}, these differ:\n{lines}\n"
             "Give the same flags again, or start a new run by leaving --resume out."
         )
 
@@ -90,10 +90,9 @@ def find(app: str, path: str | None = None) -> Path:
         UserError: if there is none, or if the one at `path` is not whole, or of another app.
     """
     if path is None:
-        finished = _finished(ROOT / app)
-        if not finished:
+        if not finished(app):
             raise UserError(f"No finished run in {ROOT / app}/. Train one first: make {app}")
-        return finished[-1]
+        return finished(app)[-1]
     folder = Path(path)
     if not folder.is_dir():
         raise UserError(f"--run {path}: there is no such folder. Runs are listed by: make runs")
@@ -106,6 +105,23 @@ def find(app: str, path: str | None = None) -> Path:
     if (other := read_json(folder / "metrics.json")["app"]) != app:
         raise UserError(f"--run {path} is a run of {other}, not of {app}.")
     return folder
+
+
+def finished(app: str) -> list[Path]:
+    """The whole runs of an app, oldest first."""
+    folders = [path for path in (ROOT / app).glob("*") if path.is_dir() and not path.is_symlink()]
+    whole = [path for path in folders if all((path / name).exists() for name in REQUIRED)]
+    return sorted(path for path in whole if not path.name.endswith(UNFINISHED))
+
+
+def unfinished(app: str) -> list[Path]:
+    """The runs of an app that `--resume` may go on with, oldest first."""
+    return sorted((ROOT / app).glob("*" + UNFINISHED))
+
+
+def metric_of(metrics: dict[str, Any]) -> str:
+    """The name of the measure that a run is judged by, from what lies in its metrics.json."""
+    return next(key for key in metrics if key.startswith("baseline_")).removeprefix("baseline_")
 
 
 def read_config(folder: Path, kind: type[ConfigType]) -> ConfigType:
@@ -159,11 +175,11 @@ def main() -> None:
     table = Table(title=f"Runs in {ROOT}/")
     for column in ("run", "preset", "data", "metric", "validation", "test", "baseline", "won", "epochs", "minutes"):
         table.add_column(column, justify="right" if column in ("validation", "test", "baseline", "minutes") else "left")
-    for app in sorted(path for path in ROOT.glob("*") if path.is_dir()):
-        for folder in _finished(app):
-            table.add_row(f"{app.name}/{folder.name}", *_table_cells(folder))
-        for folder in sorted(app.glob("*" + UNFINISHED)):
-            table.add_row(f"{app.name}/{folder.name}", *["-"] * 9)
+    for app in sorted(path.name for path in ROOT.glob("*") if path.is_dir()):
+        for folder in finished(app):
+            table.add_row(f"{app}/{folder.name}", *_table_cells(folder))
+        for folder in unfinished(app):
+            table.add_row(f"{app}/{folder.name}", *["-"] * 9)
     if not table.rows:
         raise UserError(f"No runs in {ROOT}/ yet. Train an app first; make lists them.")
     Console(width=None if os.isatty(1) else 160).print(table)
@@ -174,7 +190,7 @@ def _table_cells(folder: Path) -> list[str]:
         metrics = read_json(folder / "metrics.json")
     except UserError:
         return ["damaged", *["-"] * 8]
-    metric = next(key for key in metrics if key.startswith("baseline_")).removeprefix("baseline_")
+    metric = metric_of(metrics)
     figures = [f"{metrics[f'{part}_{metric}']:.4f}" for part in ("validation", "test", "baseline")]
     winner = "network" if metrics["beats_baseline"] else "baseline"
     minutes = f"{metrics['train_seconds'] / 60:.1f}"
@@ -193,12 +209,6 @@ def _differences(folder: Path, config: Any, about: dict[str, Any]) -> list[str]:
     if any(data_before[key] != about[key] for key in ("data", "data_fingerprint")):
         lines.append(f"the data: was {data_before['data']}, now {about['data']}, and their contents differ")
     return lines
-
-
-def _finished(app_folder: Path) -> list[Path]:
-    folders = [path for path in app_folder.glob("*") if path.is_dir() and not path.is_symlink()]
-    whole = [path for path in folders if all((path / name).exists() for name in REQUIRED)]
-    return sorted(path for path in whole if not path.name.endswith(UNFINISHED))
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import importlib
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,11 +19,29 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shared import cli, new, runs, training
+from shared import cli, new, rehearsal, runs, training
 
 REPOSITORY = Path(__file__).parent.parent
-FILES = ("README.md", "baseline.py", "config.py", "data.py", "model.py", "predict.py", "report.py", "sample.py", "train.py")
-FUNCTIONS = {"data": "load", "model": "build_model", "train": "train", "predict": "predict", "report": "write"}
+FILES = (
+    "README.md",
+    "baseline.py",
+    "check.py",
+    "config.py",
+    "data.py",
+    "model.py",
+    "predict.py",
+    "report.py",
+    "sample.py",
+    "train.py",
+)
+FUNCTIONS = {
+    "data": "load",
+    "model": "build_model",
+    "train": "train",
+    "predict": "predict",
+    "check": "check",
+    "report": "write",
+}
 METRICS = ("app", "preset", "dataset", "seed", "parameters", "epochs", "train_seconds", "beats_baseline")
 
 
@@ -158,6 +177,19 @@ def test_without_network_the_sample_stands_in(app, monkeypatch, capsys):
     splits = loaded if hasattr(loaded, "name") else loaded[0]
     assert splits.name == "sample"
     assert "does not answer (test)" in capsys.readouterr().out
+
+
+def test_check_tells_what_the_data_holds_and_how_long_training_takes(app, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["check", "--preset", "smoke", "--dataset", "sample"])
+    network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    monkeypatch.setattr(rehearsal, "rehearse", lambda train, config: rehearsal.Rehearsal(network, 12.5, config.epochs * 60.0))
+    app.module("check").main()
+    printed = capsys.readouterr().out
+    assert "sample: " in printed
+    for name, preset in app.presets.items():
+        assert re.search(rf"{name} +│ +12.5 │ +{preset.epochs}.0 │ +8 │", printed), printed
+    assert "pointless" not in printed
+    assert {path.suffix for path in (runs.ROOT / app.name / "check").iterdir()} == {".png"}
 
 
 @pytest.mark.parametrize(

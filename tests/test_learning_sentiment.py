@@ -67,6 +67,7 @@ def compiled(config, ratios, embeddings):
 
 
 @needs_imdb
+@pytest.mark.speed
 def test_length_buckets_against_padding_everything_to_the_maximum(imdb, step_times):
     config, splits, _, ids, ratios, embeddings, _ = imdb
     lengths = ids["sequence"].row_lengths().numpy()

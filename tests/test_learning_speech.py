@@ -39,6 +39,7 @@ def test_a_quarter_of_the_default_preset_of_speech_beats_the_baseline():
     assert metrics["test_accuracy"] > 0.7
 
 
+@pytest.mark.speed
 def test_mfcc_of_batches_is_five_times_as_fast_as_librosa_clip_by_clip():
     batches = np.random.default_rng(0).normal(size=(10, 64, 16_000)).astype("float32") * 0.1
     mel, cosine = LogMelSpectrogram(window_length=480), CepstralCoefficients(40)
@@ -101,6 +102,7 @@ for flags in ({}, {"bidirectional": False, "top_db": None, "pooling": "last"}):
 """
 
 
+@pytest.mark.speed
 def test_a_stream_is_heard_twenty_times_faster_than_real_time_on_one_core():
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
     lines = subprocess.run([sys.executable, "-c", STREAM], env=environment, check=True, capture_output=True, text=True).stdout

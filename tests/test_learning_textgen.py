@@ -33,6 +33,7 @@ def test_half_the_default_preset_of_textgen_beats_the_ngrams_on_tiny_shakespeare
     assert metrics["test_nats_per_character"] < 1.64
 
 
+@pytest.mark.speed
 def test_sampling_is_fifty_times_as_fast_as_a_predict_for_each_character():
     """The public way (https://keras.io/examples/generative/lstm_character_level_text_generation): predict, draw, append."""
     config = DEFAULT

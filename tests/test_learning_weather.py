@@ -58,6 +58,7 @@ def test_the_autoregressive_decoder_is_as_good_as_the_direct_head():
     assert error["autoregressive"] < 1.05 * error["direct"]
 
 
+@pytest.mark.speed
 def test_windows_come_five_times_as_fast_as_from_keras():
     """Against `keras.utils.timeseries_dataset_from_array`: random order, 144 steps of 21 columns each, batches of 256."""
     values = np.random.default_rng(0).normal(size=(50_000, 21)).astype("float32")

@@ -37,7 +37,7 @@ def load(config: Config) -> Splits:
         name, train, test = Path(config.data).resolve().name, *_load_own(config)
     else:
         name, train, test = _load_public(config)
-    train, test = (_take(part, config.limit, config.seed) for part in (train, test))
+    train, test = (take(part, config.limit, config.seed) for part in (train, test))
     train, validation = _split(train, config.validation_share, config.seed, "validation")
     everything = (text.encode(errors="surrogatepass") for part in (train, validation, test) for text in part.texts)
     labels = (part.labels.tobytes() for part in (train, validation, test))
@@ -150,7 +150,8 @@ def _split(reviews: Reviews, share: float, seed: int, part: str) -> tuple[Review
     return _pick(reviews, np.sort(rest)), _pick(reviews, np.sort(cut))
 
 
-def _take(reviews: Reviews, limit: int | None, seed: int) -> Reviews:
+def take(reviews: Reviews, limit: int | None, seed: int) -> Reviews:
+    """At most `limit` of them, chosen at random."""
     if limit is None or limit >= len(reviews.labels):
         return reviews
     return _pick(reviews, np.sort(np.random.default_rng(seed).permutation(len(reviews.labels))[:limit]))

@@ -1,0 +1,109 @@
+"""Look at recordings before training on them: python -m apps.speech.check (or: make speech-check)."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import soundfile
+
+from apps.speech import audio, data
+from apps.speech.config import PRESETS, Config
+from shared import cli
+from shared.check import Findings, repeated, tell
+from shared.plots import plt
+
+FEWEST_OF_A_WORD = 10  # training clips
+SILENT = 1e-3  # greatest sample of a clip, 1 being full scale: -60 dB
+CLIPPED = 0.01  # share of a clip's samples at full scale
+
+
+def check(config: Config) -> Findings:
+    """Count, measure and compare the clips that `load` makes of the recordings."""
+    speech, _ = data.load(config)
+    parts = {"train": speech.train, "validation": speech.validation, "test": speech.test}
+    names = speech.train.class_names
+    counts = pd.DataFrame({part: np.bincount(clips.labels, minlength=len(names)) for part, clips in parts.items()}, [*names])
+    peaks = {part: np.abs(clips.waveforms.astype(np.int32)).max(axis=1) / 32768 for part, clips in parts.items()}
+    words = {part: clips.labels != names.index(data.SILENCE) for part, clips in parts.items()}
+    contents = {part: [waveform.tobytes() for waveform in clips.waveforms[words[part]]] for part, clips in parts.items()}
+    in_train = set(contents["train"])
+    about = pd.DataFrame(
+        {
+            part: {
+                "clips": len(clips.labels),
+                "silent though not _silence_": int(np.sum(words[part] & (peaks[part] < SILENT))),
+                "clipped": int(np.sum(np.mean(np.abs(clips.waveforms.astype(np.int32)) >= 32767, axis=1) > CLIPPED)),
+                "loudness, median dB": float(20 * np.log10(max(np.median(peaks[part]), SILENT))),
+                "of words, the same twice in it": repeated(contents[part]),
+                "of words, also in train": 0 if part == "train" else sum(content in in_train for content in contents[part]),
+            }
+            for part, clips in parts.items()
+        },
+        dtype=object,
+    )
+    tables, remarks = {"clips of each word": counts, "clips": about}, []
+    if config.data:
+        tables["files"], longer = _table_of_files(Path(config.data), config)
+        if longer:
+            remarks.append(
+                f"{longer} recordings are longer than --clip-seconds {config.clip_seconds}: only their loudest part is heard."
+            )
+    if shared := about.loc["of words, also in train", "test"]:
+        remarks.append(f"{shared} test clips also stand in train: test is easier than new recordings will be.")
+    pointless = [
+        f"'{name}' has {count} training clips; {FEWEST_OF_A_WORD} are the fewest that say anything. Record more."
+        for name, count in counts["train"].items()
+        if count < FEWEST_OF_A_WORD
+    ]
+    if about.loc["silent though not _silence_", "train"] > words["train"].sum() / 2:
+        pointless.append("more than half of the words' clips are silent. Is the microphone's channel the right one?")
+    if about.loc["of words, also in train", "test"] > len(speech.test.labels) / 2:
+        pointless.append("more than half of the test clips stand in train: a test would tell nothing.")
+    return Findings("speech", speech.name, tables, {"clips": _plot(speech.train, peaks["train"], config)}, remarks, pointless)
+
+
+def _table_of_files(folder: Path, config: Config) -> tuple[pd.DataFrame, int]:
+    """Sample rates, channels and lengths as they lie on the disk; and how many are longer than a clip."""
+    files = [path for path in sorted(folder.glob("*/*")) if path.suffix.lower() in audio.SUFFIXES]
+    infos = [soundfile.info(path) for path in files if path.parent.name != data.BACKGROUND]
+    kinds = Counter((info.samplerate, info.channels, info.format) for info in infos)
+    seconds = {kind: [i.duration for i in infos if (i.samplerate, i.channels, i.format) == kind] for kind in kinds}
+    table = pd.DataFrame(
+        {
+            f"{rate:,} Hz, {channels} channel{'s' * (channels > 1)}, {form}": {
+                "files": count,
+                "seconds, shortest": float(min(seconds[rate, channels, form])),
+                "seconds, median": float(np.median(seconds[rate, channels, form])),
+                "seconds, longest": float(max(seconds[rate, channels, form])),
+            }
+            for (rate, channels, form), count in kinds.most_common()
+        }
+    ).T.astype(object)
+    table["files"] = table["files"].astype(int)
+    return table, sum(info.duration > 1.05 * config.clip_seconds for info in infos)
+
+
+def _plot(train: data.Clips, peaks: np.ndarray, config: Config):
+    """How loud the clips are, and what one clip of each of the first words looks like."""
+    figure, axes = plt.subplots(2, 3, figsize=(12, 6))
+    axes[0, 0].hist(20 * np.log10(np.maximum(peaks, SILENT)), 40)
+    axes[0, 0].set(xlabel="dB of a clip's greatest sample", ylabel="training clips")
+    times = np.arange(config.samples) / config.sample_rate
+    for number, axis in enumerate(axes.ravel()[1:]):
+        rows = np.flatnonzero(train.labels == number)
+        if len(rows):
+            axis.plot(times, audio.to_float(train.waveforms[rows[0]]), linewidth=0.5)
+            axis.set(xlabel="seconds", title=train.class_names[number])
+    return figure
+
+
+def main() -> None:
+    from apps.speech.train import train
+
+    config = cli.parse(PRESETS, __doc__)
+    tell(check(config), train, PRESETS, config)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,97 @@
+"""Look at a text before training on it: python -m apps.textgen.check (or: make textgen-check)."""
+
+import numpy as np
+import pandas as pd
+from scipy.stats import entropy
+
+from apps.textgen import characters, data
+from apps.textgen.config import PRESETS, Config
+from shared import cli
+from shared.check import Findings, repeated, tell
+from shared.plots import plt
+
+LEAST_ENTROPY = 0.5  # nats a character, of the characters by themselves; English has about 3
+MOST_UNKNOWN = 0.2  # share of the characters
+MOST_REPEATED = 0.9  # share of the lines
+LONGEST_LOOKED_AT = 5_000_000  # characters of a part, for its lines
+
+
+def check(config: Config) -> Findings:
+    """Count the characters and lines of each part; see how much of one part is unknown to, or stands in, another."""
+    text = data.load(config)
+    parts = {"train": text.train, "validation": text.validation, "test": text.test}
+    counts = {part: _count(found) for part, found in parts.items()}
+    data.check_length(text, config)
+    known = np.zeros(0x110000, bool)
+    vocabulary = characters.learn_vocabulary(text.train, config.min_count)
+    known[[ord(character) for character in vocabulary]] = True
+    lines = {part: _lines(found) for part, found in parts.items()}
+    in_train = set(lines["train"])
+    about = pd.DataFrame(
+        {
+            part: {
+                "characters": len(found.characters),
+                "documents": len(found.document_lengths),
+                "different characters": int(np.count_nonzero(counts[part])),
+                "not in the vocabulary, %": 100 * counts[part][~known].sum() / counts[part].sum(),
+                "entropy, nats a character": float(entropy(counts[part])),
+                "lines": len(lines[part]),
+                "lines that stood before, %": 100 * repeated(lines[part]) / max(1, len(lines[part])),
+                "lines that also stand in train, %": 0.0
+                if part == "train"
+                else 100 * sum(line in in_train for line in lines[part]) / max(1, len(lines[part])),
+            }
+            for part, found in parts.items()
+        },
+        dtype=object,
+    )
+    rare = [chr(code) for code in np.flatnonzero((counts["train"] > 0) & ~known)]
+    remarks = [f"The vocabulary has {len(vocabulary)} characters. {_most_frequent(counts['train'])}"]
+    if rare:
+        remarks.append(f"{len(rare)} rarer ones become the unknown character (--min-count): {' '.join(map(repr, rare[:10]))}")
+    pointless = []
+    if about.loc["entropy, nats a character", "train"] < LEAST_ENTROPY:
+        pointless.append("the text is hardly more than one character over and over; there is nothing to learn.")
+    for part in ("validation", "test"):
+        if (share := about.loc["not in the vocabulary, %", part]) > 100 * MOST_UNKNOWN:
+            pointless.append(f"{share:.0f} % of {part} are characters that training never sees: is it in another language?")
+    if about.loc["lines that stood before, %", "train"] > 100 * MOST_REPEATED:
+        pointless.append("nearly all lines stood in the text before: remove what is repeated.")
+    figures = {"characters": _plot_frequencies(counts["train"])}
+    return Findings("textgen", text.name, {"parts": about}, figures, remarks, pointless)
+
+
+def _count(text: data.Text) -> np.ndarray:
+    """How often each code point stands there."""
+    return sum(np.bincount(chunk, minlength=0x110000) for chunk in data.in_chunks(text.characters))
+
+
+def _lines(text: data.Text) -> list[str]:
+    """The lines that are not short; short ones come again in any text."""
+    content = text.characters[:LONGEST_LOOKED_AT].tobytes().decode("utf-32-le")
+    return [line for line in content.splitlines() if len(line) >= 20]
+
+
+def _most_frequent(counts: np.ndarray) -> str:
+    first = np.argsort(-counts)[:8]
+    shares = ", ".join(f"{chr(code)!r} {counts[code] / counts.sum():.1%}" for code in first if counts[code])
+    return f"The most frequent: {shares}."
+
+
+def _plot_frequencies(counts: np.ndarray):
+    figure, axes = plt.subplots(figsize=(8, 4.5))
+    found = np.sort(counts[counts > 0])[::-1]
+    axes.loglog(np.arange(1, len(found) + 1), found / found.sum(), "o-")
+    axes.set(xlabel="rank of a character", ylabel="its share of the training text")
+    return figure
+
+
+def main() -> None:
+    from apps.textgen.train import train
+
+    config = cli.parse(PRESETS, __doc__)
+    tell(check(config), train, PRESETS, config)
+
+
+if __name__ == "__main__":
+    cli.run(main)
