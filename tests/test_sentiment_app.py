@@ -276,6 +276,7 @@ print(train.train(replace(TINY, multi_gpu=True, precision="mixed_bfloat16")))
 """
 
 
+@pytest.mark.slow
 def test_one_flag_each_for_several_gpus_and_mixed_precision(tmp_path):
     """On two processors, in a process of its own: two MirroredStrategies of one process get into each other's way."""
     script = TWO_DEVICES.format(path=[str(REPOSITORY), str(REPOSITORY / "tests")])
@@ -394,6 +395,7 @@ def test_ctrl_c_still_evaluates_and_saves(monkeypatch, capsys):
     assert runs.find("sentiment") == folder
 
 
+@pytest.mark.slow
 def test_a_copied_app_with_data_of_its_own(tmp_path):
     """What make new does, made tiny: copy, train on three classes, ask."""
     for part in ("apps", "shared"):

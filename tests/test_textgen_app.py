@@ -289,6 +289,7 @@ def test_wrong_knobs_are_told_before_any_work():
         Config(activation="relu")
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_readme(run_folder, monkeypatch, capsys):
     Path("my.txt").write_text(TEXT.replace("\n", " "))  # no line ends: predict begins with another character
     knobs = "--units 8 --embedding-dim 4 --batch-size 4 --sequence-length 20 --epochs 1"

@@ -215,6 +215,7 @@ print(hashlib.sha256(b"".join(w.tobytes() for w in model.get_weights())).hexdige
 """
 
 
+@pytest.mark.slow
 def test_deterministic_runs_agree_to_the_last_bit():
     """In processes of their own: determinism can't be switched off again."""
     command = [sys.executable, "-c", DETERMINISTIC]

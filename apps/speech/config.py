@@ -148,7 +148,7 @@ class Config:
 
 DEFAULT = Config()
 PRESETS = {
-    "smoke": replace(DEFAULT, preset="smoke", limit=20, epochs=2, filters=(8,), units=16, num_layers=1),
+    "smoke": replace(DEFAULT, preset="smoke", limit=8, epochs=2, filters=(8,), units=16, num_layers=1),
     "small": replace(DEFAULT, preset="small", filters=(16, 24), units=32, num_layers=1, epochs=60, patience=60),
     "default": DEFAULT,
     "best": replace(DEFAULT, preset="best", filters=(32, 64, 64), time_masks=2, frequency_masks=2, epochs=240, patience=240),
