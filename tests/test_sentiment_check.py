@@ -1,0 +1,71 @@
+"""make sentiment-check: what it counts against pandas, what it warns of."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from apps.sentiment import check
+from apps.sentiment.config import DEFAULT
+
+
+def rows(count, seed=0, classes=("bad", "fine", "good")):
+    """Texts with a word that tells their class, in proportions 3 : 2 : 1."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(classes, count, p=[1 / 2, 1 / 3, 1 / 6][: len(classes)] if len(classes) == 3 else None)
+    fillers = rng.integers(0, 500, (count, 9))
+    texts = [" ".join(f"w{word}" for word in row[: 3 + n % 6]) for n, row in enumerate(fillers)]
+    return pd.DataFrame({"text": [f"{text} {label}" for text, label in zip(texts, labels, strict=True)], "label": labels})
+
+
+def look_at(table, **knobs):
+    table.to_csv("mine.csv", index=False)
+    return check.check(replace(DEFAULT, data="mine.csv", **knobs))
+
+
+def test_counts_lengths_and_the_baseline():
+    table = rows(900)
+    findings = look_at(table, sequence_length=6)
+    counts, about = findings.tables["reviews of each class"], findings.tables["texts"]
+    assert counts.sum(axis=1).to_dict() == table["label"].value_counts().to_dict()
+    words = table["text"].str.split().str.len()
+    assert about.loc["words, longest"].max() == words.max()
+    longer = np.average(about.loc["longer than --sequence-length 6, %"].astype(float), weights=about.loc["reviews"].astype(int))
+    assert longer == pytest.approx(100 * np.mean(words > 6))
+    assert "a validation accuracy of 1.000; always saying 'bad' has 0.4" in findings.remarks[0]
+    assert findings.pointless == []
+
+
+def test_texts_in_both_train_and_test_are_counted(tmp_path):
+    for part, numbers in (("train", range(200)), ("test", range(150, 250))):
+        for number in numbers:
+            file = tmp_path / "mine" / part / ("bad", "good")[number % 2] / f"{number}.txt"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"review number {number}")
+    findings = check.check(replace(DEFAULT, data=str(tmp_path / "mine"), validation_share=0.2))
+    of = {
+        part: Counter(findings.tables["texts"].loc["texts that also stand in train"].to_dict())[part]
+        for part in ("train", "test")
+    }
+    assert of["train"] == 0
+    assert 20 <= of["test"] <= 50  # 50, less those that became validation
+    assert f"{of['test']} test reviews also stand in train" in " ".join(findings.remarks)
+
+
+def test_labels_that_words_say_nothing_about_are_noticed():
+    table = rows(600)
+    table["label"] = np.random.default_rng(1).permutation(table["label"])
+    table["text"] = table["text"].str.rsplit(n=1).str[0]
+    accuracy = float(look_at(table).remarks[0].split("accuracy of ")[1].split(";")[0])
+    assert accuracy < 0.6  # the largest class has a half
+
+
+def test_too_few_of_a_class_or_one_class_alone_is_pointless():
+    few = pd.concat([rows(300, classes=("bad", "good")), rows(40, seed=1, classes=("odd", "bad")).query("label == 'odd'")])
+    [reason] = look_at(few).pointless
+    assert reason.startswith("class 'odd' has ")
+    lopsided = rows(3_000, classes=("bad", "good"))
+    lopsided.loc[lopsided.index > 60, "label"] = "bad"
+    assert any("of one class" in reason for reason in look_at(lopsided).pointless)

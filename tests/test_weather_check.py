@@ -1,0 +1,46 @@
+"""make weather-check: parts, columns and naive errors against pandas; what is pointless."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from apps.weather import check
+from apps.weather.config import DEFAULT
+
+
+def look_at(rows=2_000, **columns):
+    rng = np.random.default_rng(0)
+    times = pd.date_range("2024-01-01", periods=rows, freq="1h")
+    walk = {"temperature": 10 + np.cumsum(rng.normal(size=rows)) / 10}
+    pd.DataFrame({"time": times, **walk, **columns}).to_csv("own.csv", index=False)
+    return check.check(replace(DEFAULT, data="own.csv"))
+
+
+def test_parts_columns_and_naive_errors():
+    findings = look_at(constant=1.0)
+    parts, columns = findings.tables["parts"], findings.tables["columns"]
+    assert parts.loc["rows"].tolist() == [1_400, 200, 400]
+    table = pd.read_csv("own.csv")["temperature"]
+    assert columns.loc["temperature", "standard deviation"] == pytest.approx(table[:1_400].std(ddof=0), rel=1e-5)
+    higher = (table[1_600:].mean() - table[:1_400].mean()) / table[:1_400].std(ddof=0)
+    assert columns.loc["temperature", "test lies higher by, standard deviations"] == pytest.approx(higher, rel=1e-4)
+    last = np.mean([np.abs(table[now + 1 : now + 25] - table[now]).mean() for now in range(1_399, 1_576)])
+    yesterday = np.mean(
+        [np.abs(table[now + 1 : now + 25].to_numpy() - table[now - 23 : now + 1]).mean() for now in range(1_399, 1_576)]
+    )
+    assert f"is wrong by {last:.3f} on average, the same time yesterday by {yesterday:.3f}" in findings.remarks[0]
+    assert "Constant in training, so they say nothing: constant." in findings.remarks
+    assert findings.pointless == []
+
+
+def test_a_regime_that_training_has_not_seen_is_noticed():
+    findings = look_at(temperature=np.where(np.arange(2_000) < 1_600, 0.0, 50.0) + np.arange(2_000) % 7)
+    assert any(remark.startswith("Test lies +") for remark in findings.remarks)
+
+
+def test_a_constant_target_and_few_rows_are_pointless():
+    assert [reason.split(" does")[0] for reason in look_at(temperature=3.0).pointless] == ["the target temperature"] * 2
+    [reason] = look_at(rows=320).pointless
+    assert "windows to train on; 200 are the fewest" in reason
