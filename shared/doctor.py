@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from dataclasses import replace
@@ -67,6 +68,8 @@ def tensorboard(seconds: float = TENSORBOARD_SECONDS) -> str:
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(runs.ROOT), "--port", "0"]
     started = time.monotonic()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        at_most = threading.Timer(seconds, process.kill)
+        at_most.start()
         try:
             said = []
             for line in process.stderr:
@@ -79,6 +82,7 @@ def tensorboard(seconds: float = TENSORBOARD_SECONDS) -> str:
         except OSError as error:
             return f"does not answer: {error}"
         finally:
+            at_most.cancel()
             process.terminate()
 
 
