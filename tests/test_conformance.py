@@ -3,13 +3,14 @@
 Each is trained by command, on its generated sample with the smoke preset; what can be asked of the run folder is asked of that.
 """
 
+import contextlib
 import dataclasses
 import importlib
 import inspect
+import io
 import json
-import os
 import re
-import subprocess
+import runpy
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -67,11 +68,11 @@ def app(request):
 def trained(app, tmp_path_factory):
     """The run folder that the smoke command leaves, and what it printed."""
     here = tmp_path_factory.mktemp(app.name)
-    command = [sys.executable, "-m", f"apps.{app.name}.train", "--preset", "smoke", "--dataset", "sample"]
-    one_thread = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-    answer = subprocess.run(command, cwd=here, env=os.environ | one_thread, capture_output=True, text=True)
-    assert answer.returncode == 0, answer.stderr
-    return here / "runs" / app.name / "latest", answer.stdout
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
+        patch.chdir(here)
+        patch.setattr(sys, "argv", ["train", "--preset", "smoke", "--dataset", "sample"])
+        runpy.run_module(f"apps.{app.name}.train", run_name="__main__", alter_sys=True)  # as python -m does
+    return here / "runs" / app.name / "latest", printed.getvalue()
 
 
 def test_files_and_functions_have_the_same_names(app):
