@@ -3,7 +3,6 @@
 import contextlib
 import io
 import logging
-import signal
 import tempfile
 import time
 from collections.abc import Callable
@@ -87,7 +86,7 @@ def rehearse(train: Callable, config: object, jit_compile: bool = False) -> Rehe
     global _paces, _jit_compile
     started = time.monotonic()
     _paces, _jit_compile = [], jit_compile
-    root, on_interrupt, logger = runs.ROOT, signal.getsignal(signal.SIGINT), logging.getLogger("tensorflow")
+    root, logger = runs.ROOT, logging.getLogger("tensorflow")
     level = logger.level
     logger.setLevel(logging.ERROR)  # after some networks in one process TensorFlow warns that it traces graphs anew
     try:
@@ -105,4 +104,3 @@ def rehearse(train: Callable, config: object, jit_compile: bool = False) -> Rehe
     finally:
         _paces, _jit_compile, runs.ROOT = None, False, root
         logger.setLevel(level)
-        signal.signal(signal.SIGINT, on_interrupt)  # the callback that catches Ctrl-C has had no chance to

