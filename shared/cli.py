@@ -39,6 +39,14 @@ def check_share(config: object, *fields: str) -> None:
             raise UserError(f"{flag(field)} is a share, 0 or more and below 1; got {getattr(config, field)}.")
 
 
+def check_source(config: object) -> None:
+    """Raise a UserError if own data is asked for and a dataset too."""
+    if config.data is not None and config.dataset != "auto":
+        raise UserError(
+            f"--data {config.data} and --dataset {config.dataset} are two sources. Leave one out, or say --data None."
+        )
+
+
 def check_seed(config: object) -> None:
     """Raise a UserError if the field `seed` is none that every random generator takes."""
     if not 0 <= config.seed < 2**31:

@@ -93,7 +93,7 @@ def diagnose(app: str) -> dict[str, str]:
         UserError: if the app can't be trained here.
     """
     train = importlib.import_module(f"apps.{app}.train").train
-    config = replace(importlib.import_module(f"apps.{app}.config").PRESETS["default"], dataset="sample")
+    config = replace(importlib.import_module(f"apps.{app}.config").PRESETS["default"], data=None, dataset="sample")
     try:
         plain, compiled = (rehearsal.rehearse(train, config, jit_compile) for jit_compile in (False, True))
     except Exception as error:

@@ -53,6 +53,11 @@ def copy(name: str, source: str, root: Path = ROOT) -> Path:
     shutil.copytree(root / "apps" / source, beside, ignore=shutil.ignore_patterns("__pycache__"))
     for file in (*beside.rglob("*.py"), *beside.rglob("*.md")):
         file.write_text(renamed(file.read_text(encoding="utf-8"), source, name), encoding="utf-8")
+    readme = beside / "README.md"
+    _, text = readme.read_text(encoding="utf-8").split("\n", 1)
+    readme.write_text(
+        f"# {name}\n\nCopied from `{source}`, whose numbers and wording these still are.\n{text}", encoding="utf-8"
+    )
     return beside.rename(folder)
 
 
@@ -64,13 +69,14 @@ def main(name: tyro.conf.Positional[str], source: str) -> None:
         source: the app to start from.
     """
     folder = copy(name, source)
-    print(f"Made {folder.relative_to(ROOT)}/ from apps/{source}/. Its smoke preset, to see that it runs:")
+    print(f"Made {folder.relative_to(ROOT)}/ from apps/{source}/. Now its smoke preset, to see that it runs; it need not")
+    print("beat the baseline in so short a training.")
     answer = subprocess.run([sys.executable, "-m", f"apps.{name}.train", "--preset", "smoke"], cwd=ROOT)
     if answer.returncode:
         raise UserError(f"The copy does not run (exit status {answer.returncode}); {folder} is left there to be looked at.")
     readme = (folder / "README.md").read_text(encoding="utf-8")
     print(f"\nThe places to change, all in apps/{name}/:\n{readme.split(CHANGES)[1].rstrip()}\n")
-    print(f"Then: make {name}    make {name}-predict    make test")
+    print(f"Then: make {name}-check    make {name}    make {name}-predict    make test")
 
 
 if __name__ == "__main__":

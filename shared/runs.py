@@ -179,7 +179,7 @@ def main() -> None:
         for folder in finished(app):
             table.add_row(f"{app}/{folder.name}", *_table_cells(folder))
         for folder in unfinished(app):
-            table.add_row(f"{app}/{folder.name}", *["-"] * 9)
+            table.add_row(f"{app}/{folder.name}", "unfinished", *["-"] * 8)
     if not table.rows:
         raise UserError(f"No runs in {ROOT}/ yet. Train an app first; make lists them.")
     Console(width=None if os.isatty(1) else 160).print(table)

@@ -43,6 +43,7 @@ FUNCTIONS = {
     "check": "check",
     "report": "write",
 }
+SMOKE = ("--preset", "smoke", "--data", "None", "--dataset", "sample")  # an app that was made one's own has data of its own
 METRICS = ("app", "preset", "dataset", "seed", "parameters", "epochs", "train_seconds", "beats_baseline")
 
 
@@ -53,7 +54,7 @@ class App:
         self.name = name
         self.folder = REPOSITORY / "apps" / name
         self.presets = self.module("config").PRESETS
-        self.config = replace(self.presets["smoke"], dataset="sample")
+        self.config = replace(self.presets["smoke"], data=None, dataset="sample")
 
     def module(self, name: str):
         return importlib.import_module(f"apps.{self.name}.{name}")
@@ -70,8 +71,8 @@ def trained(app, tmp_path_factory):
     here = tmp_path_factory.mktemp(app.name)
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
         patch.chdir(here)
-        patch.setattr(sys, "argv", ["train", "--preset", "smoke", "--dataset", "sample"])
-        runpy.run_module(f"apps.{app.name}.train", run_name="__main__", alter_sys=True)  # as python -m does
+        patch.setattr(sys, "argv", ["train", *SMOKE])
+        runpy.run_path(str(app.folder / "train.py"), run_name="__main__")  # as the command does
     return here / "runs" / app.name / "latest", printed.getvalue()
 
 
@@ -181,7 +182,7 @@ def test_without_network_the_sample_stands_in(app, monkeypatch, capsys):
 
 
 def test_check_tells_what_the_data_holds_and_how_long_training_takes(app, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["check", "--preset", "smoke", "--dataset", "sample"])
+    monkeypatch.setattr(sys, "argv", ["check", *SMOKE])
     network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     monkeypatch.setattr(rehearsal, "rehearse", lambda train, config: rehearsal.Rehearsal(network, 12.5, config.epochs * 60.0))
     app.module("check").main()
@@ -199,6 +200,7 @@ def test_check_tells_what_the_data_holds_and_how_long_training_takes(app, monkey
         (["--data", "nowhere"], "--data nowhere: there is no such file or folder"),
         (["--epochs", "0"], "--epochs is 1 or more; got 0"),
         (["--seed", "-1"], "--seed is 0 or more"),
+        (["--data", "mine", "--dataset", "sample"], "--data mine and --dataset sample are two sources"),
         (["--cell", "elman"], "invalid choice"),
     ],
 )

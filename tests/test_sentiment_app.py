@@ -319,7 +319,7 @@ def test_wrong_flags_end_with_status_2_and_nothing_written(args, message, monkey
 def test_bad_data_leaves_no_run_folder_behind():
     Path("mine.csv").write_text("text,label\nfine,pos\n")
     with pytest.raises(UserError):
-        train.train(replace(TINY, data="mine.csv"))
+        train.train(replace(TINY, data="mine.csv", dataset="auto"))
     assert not runs.ROOT.exists()
 
 

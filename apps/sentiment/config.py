@@ -3,13 +3,13 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from shared.cli import UserError, check_at_least, check_seed, check_share
+from shared.cli import UserError, check_at_least, check_seed, check_share, check_source
 
 
 @dataclass(frozen=True)
 class Config:
     preset: Literal["smoke", "default", "best"] = "default"
-    """Where the other values start from: smoke (seconds), default (minutes), best (an hour)."""
+    """Where the other values start from: smoke (seconds), default (minutes), best (half an hour)."""
 
     # Data
     data: str | None = None
@@ -100,6 +100,7 @@ class Config:
         check_at_least(1, self, "embedding_dim", "units", "num_layers", "members", "epochs", "patience", "batch_size")
         check_at_least(0, self, "pretraining_epochs", "pretraining_learning_rate", "learning_rate")
         check_seed(self)
+        check_source(self)
         check_share(self, "dropout", "head_dropout", "word_dropout")
         if not 0 < self.validation_share < 1:
             raise UserError(f"--validation-share lies between 0 and 1; got {self.validation_share}.")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from shared.cli import UserError, check_at_least, check_seed, check_share
+from shared.cli import UserError, check_at_least, check_seed, check_share, check_source
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,7 @@ class Config:
         check_at_least(0, self, "top_db", "time_shift", "gain_change", "time_masks", "longest_mask", "frequency_masks")
         check_at_least(0, self, "widest_mask", "learning_rate", "weight_decay")
         check_seed(self)
+        check_source(self)
         check_share(self, "dropout", "label_smoothing", "speed_change", "mel_warp")
         if not 0 <= self.noise_share <= 1:
             raise UserError(f"--noise-share lies from 0 to 1; got {self.noise_share}.")
@@ -148,7 +149,7 @@ class Config:
 
 DEFAULT = Config()
 PRESETS = {
-    "smoke": replace(DEFAULT, preset="smoke", limit=8, epochs=2, filters=(8,), units=16, num_layers=1),
+    "smoke": replace(DEFAULT, preset="smoke", limit=12, epochs=2, filters=(8,), units=16, num_layers=1),
     "small": replace(DEFAULT, preset="small", filters=(16, 24), units=32, num_layers=1, epochs=60, patience=60),
     "default": DEFAULT,
     "best": replace(DEFAULT, preset="best", filters=(32, 64, 64), time_masks=2, frequency_masks=2, epochs=240, patience=240),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from shared.cli import UserError, check_at_least, check_seed, check_share
+from shared.cli import UserError, check_at_least, check_seed, check_share, check_source
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ class Config:
         check_at_least(1, self, "batch_size", "epochs", "patience")
         check_at_least(0, self, "learning_rate", "weight_decay", "sample_length")
         check_seed(self)
+        check_source(self)
         check_share(self, "dropout")
         if self.clip_threshold <= 0:
             raise UserError(f"--clip-threshold is above 0; got {self.clip_threshold}.")

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from math import gcd
 from typing import Literal
 
-from shared.cli import UserError, check_at_least, check_seed, check_share, flag
+from shared.cli import UserError, check_at_least, check_seed, check_share, check_source, flag
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,7 @@ class Config:
         check_at_least(1, self, "patience", "batch_size")
         check_at_least(0, self, "longest_gap", "learning_rate", "weight_decay", "backtest")
         check_seed(self)
+        check_source(self)
         if not self.history or self.history[0] < 1 or list(self.history) != sorted(set(self.history)):
             raise UserError(f"--history is a length of 1 step or more, or several in rising order; got {self.history}.")
         check_share(self, "dropout")
