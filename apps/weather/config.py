@@ -154,7 +154,7 @@ class Config:
 
 DEFAULT = Config()
 PRESETS = {
-    "smoke": replace(DEFAULT, preset="smoke", limit=6_000, history=(24,), units=16, epochs=2),
+    "smoke": replace(DEFAULT, preset="smoke", limit=6_000, head=("direct",), history=(24,), units=16, epochs=2),
     "default": DEFAULT,
     "benchmark": replace(
         DEFAULT,
