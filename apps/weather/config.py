@@ -39,7 +39,7 @@ class Config:
     # Windows
     every: int | None = None
     """Rows from one step to the next; windows start at every row nevertheless. None: an hour's, but at least one."""
-    history: tuple[int, ...] = (24, 36, 48)
+    history: tuple[int, ...] = (24, 48)
     """Steps that the network sees. Several, in rising order: a network for each, whose forecasts are averaged."""
     horizon: int = 24
     """Steps that it forecasts."""
