@@ -303,7 +303,6 @@ def test_one_flag_each_for_several_gpus_and_mixed_precision(tmp_path):
         (["--validation-share", "0"], "--validation-share lies between 0 and 1; got 0"),
         (["--clip-threshold", "0"], "--clip-threshold is above 0"),
         (["--cell", "elman"], "invalid choice"),
-        (["--data", "gone.csv"], "--data gone.csv: there is no such file"),
         (["--resume", "--limit", "100"], "--resume found no unfinished run"),
     ],
 )
@@ -366,6 +365,7 @@ def add_callback(patch, callback):
     patch.setattr(training, "make_callbacks", lambda *args: [callback, *make(*args)])
 
 
+@pytest.mark.slow
 def test_a_killed_run_that_is_resumed_ends_as_an_uninterrupted_one(finished_run, monkeypatch):
     """With pretraining, whose weights are kept, and attention."""
     whole = runs.read_json(finished_run / "metrics.json")
