@@ -22,7 +22,7 @@ from rich.table import Table
 from shared import cli, new, rehearsal, rnn, runs, training
 from shared.cli import UserError
 
-PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "tensorboard", "numpy", "librosa")
+PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "tensorboard", "numpy")
 TENSORBOARD_SECONDS = 60
 
 
