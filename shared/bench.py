@@ -118,6 +118,7 @@ def _summarise(folders: list[Path]) -> dict[str, str]:
 
 
 def main() -> None:
+    """Read the command line, make the runs, print the table."""
     bench(tyro.cli(Request, description=__doc__))
 
 

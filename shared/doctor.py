@@ -109,6 +109,7 @@ def diagnose(app: str) -> dict[str, str]:
 
 
 def main() -> None:
+    """Print all that is found; what is amiss comes last, and ends with status 2."""
     console = Console(width=None if sys.stdout.isatty() else 140)
     for title, facts in (("This machine", machine()), ("Data", data_places())):
         table = Table("", "", title=title, show_header=False, title_justify="left")
