@@ -12,6 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from shared.data import prepared_ahead
+
 
 class Windows(NamedTuple):
     """Where each window of an epoch lies in the text; all arrays are `(steps, batch_size)`.
@@ -77,8 +79,7 @@ def contiguous_batches(ids: np.ndarray, windows: Windows, sequence_length: int) 
 
     shape = (batch_size, sequence_length)
     signature = tuple(tf.TensorSpec(shape, dtype) for dtype in ("int32", "int32", "float32"))
-    dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
-    return dataset.apply(tf.data.experimental.assert_cardinality(len(windows.starts))).prefetch(8)
+    return prepared_ahead(batches, signature, len(windows.starts))
 
 
 class TruncatedBPTT(keras.callbacks.Callback):

@@ -4,7 +4,7 @@ import hashlib
 import os
 import socket
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -140,6 +140,28 @@ def indices_by_length(lengths: np.ndarray, batch_size: int, rng: np.random.Gener
     return batches
 
 
+def prepared_ahead(
+    make: Callable[[], Iterator], signature, num_batches: int, prepare: Callable | None = None
+) -> tf.data.Dataset:
+    """What a Python generator yields, made on other threads while the network computes.
+
+    Args:
+        make: starts the generator; called once an epoch, or once in all where it never ends.
+        signature: `tf.TensorSpec` of what it yields, or a tuple of them.
+        num_batches: how often it yields; `tf.data.INFINITE_CARDINALITY`: without end.
+        prepare: TensorFlow's part of the work, two batches at a time.
+    """
+    options = tf.data.Options()
+    # There is nothing to tune, and at times the tuner's thread sleeps on for ten or twenty seconds while whoever lets go of the
+    # iterator waits for it: seen with TensorFlow 2.21.
+    options.autotune.enabled = False
+    batches = tf.data.Dataset.from_generator(make, output_signature=signature).with_options(options)
+    batches = batches.apply(tf.data.experimental.assert_cardinality(num_batches))
+    if prepare:
+        batches = batches.map(prepare, num_parallel_calls=2)
+    return batches.prefetch(4)
+
+
 def batches_by_length(features, labels, batch_size: int, seed: int, first_epoch: int = 0):
     """Training batches from ragged features, in length buckets, epoch after epoch without end.
 
@@ -189,6 +211,4 @@ def _gather(features, labels, order, num_batches: int):
         padded = {name: tf.gather(ragged, indices).to_tensor() for name, ragged in features.items()}
         return padded, tf.gather(labels, indices)
 
-    indices = tf.data.Dataset.from_generator(order, output_signature=tf.TensorSpec([None], tf.int64))
-    known = indices.apply(tf.data.experimental.assert_cardinality(num_batches))
-    return known.map(batch, num_parallel_calls=2).prefetch(4)
+    return prepared_ahead(order, tf.TensorSpec([None], tf.int64), num_batches, batch)

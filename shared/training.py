@@ -179,6 +179,7 @@ class Resume(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.started = time.monotonic()
+        self._build_optimizer()
         if self.saved:
             self._restore()
             self.saved = None
@@ -212,13 +213,16 @@ class Resume(keras.callbacks.Callback):
             saved = {name: file[name] for name in file.files}
         return saved | json.loads(str(saved.pop("about")))
 
-    def _restore(self) -> None:
+    def _build_optimizer(self) -> None:
+        """Create its variables, so that they can be restored (and TensorFlow need not trace the step twice to create them)."""
         optimizer = self.model.optimizer
         if not optimizer.built:
             strategy = getattr(self.model, "distribute_strategy", None)  # TensorFlow's alone
             with strategy.scope() if strategy else contextlib.nullcontext():
                 optimizer.build(self.model.trainable_variables)
-        for part, variables in (("model", self.model.variables), ("optimizer", optimizer.variables)):
+
+    def _restore(self) -> None:
+        for part, variables in (("model", self.model.variables), ("optimizer", self.model.optimizer.variables)):
             for number, variable in enumerate(variables):
                 variable.assign(self.saved[f"{part}/{number}"])
         for name, counters in self.saved["counters"].items():

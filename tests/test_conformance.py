@@ -11,6 +11,7 @@ import io
 import json
 import re
 import runpy
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -65,15 +66,31 @@ def app(request):
     return App(request.param)
 
 
+class Snapshot(keras.callbacks.Callback):
+    """Remember the weights before the first and the second epoch, and copy what a power cut between the two would leave."""
+
+    def __init__(self, folder: Path):
+        super().__init__()
+        self.folder, self.weights = folder, []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch < 2:
+            self.weights.append({weight.path: weight.numpy() for weight in self.model.trainable_weights})
+        if epoch == 1:
+            shutil.copytree(runs.ROOT, self.folder / runs.ROOT, symlinks=True)
+
+
 @pytest.fixture(scope="module")
 def trained(app, tmp_path_factory):
-    """The run folder that the smoke command leaves, and what it printed."""
-    here = tmp_path_factory.mktemp(app.name)
+    """The run folder that the smoke command leaves, what it printed, and the snapshot taken on the way."""
+    here, snapshot = tmp_path_factory.mktemp(app.name), Snapshot(tmp_path_factory.mktemp(f"{app.name}_cut"))
+    make = training.make_callbacks
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
         patch.chdir(here)
+        patch.setattr(training, "make_callbacks", lambda *args: [snapshot, *make(*args)])
         patch.setattr(sys, "argv", ["train", *SMOKE])
         runpy.run_path(str(app.folder / "train.py"), run_name="__main__")  # as the command does
-    return here / "runs" / app.name / "latest", printed.getvalue()
+    return here / "runs" / app.name / "latest", printed.getvalue(), snapshot
 
 
 def test_files_and_functions_have_the_same_names(app):
@@ -102,7 +119,7 @@ def test_every_knob_is_explained(app, capsys, monkeypatch):
 
 
 def test_the_smoke_command_leaves_a_whole_run_that_says_it_was_the_sample(app, trained):
-    folder, printed = trained
+    folder, printed, _ = trained
     assert {path.name for path in folder.iterdir()} >= {*runs.REQUIRED, "history.csv", "report.md", "logs", "plots"}
     metrics = json.loads((folder / "metrics.json").read_text())
     assert set(METRICS) <= set(metrics)
@@ -141,31 +158,18 @@ def test_a_model_saved_again_answers_the_same(app, trained, tmp_path):
     np.testing.assert_array_equal(*answers)
 
 
-class WeightsAtStart(keras.callbacks.Callback):
-    """Remember the weights that training starts from; and stop for good at the beginning of the second epoch."""
-
-    def on_train_begin(self, logs=None):
-        self.weights = {weight.path: weight.numpy() for weight in self.model.trainable_weights}
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch == 1:
-            raise PowerCut
+def test_an_epoch_moves_every_weight(trained):
+    before, after = trained[2].weights
+    for path, weight in before.items():
+        assert np.any(after[path] != weight), f"{path} did not move"
 
 
-class PowerCut(Exception):
-    pass
-
-
-def test_a_killed_run_has_moved_every_weight_and_resumed_ends_as_an_uninterrupted_one(app, trained, monkeypatch):
-    make, callback = training.make_callbacks, WeightsAtStart()
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "make_callbacks", lambda *args: [callback, *make(*args)])
-        with pytest.raises(PowerCut):
-            app.module("train").train(app.config)
-    for weight in callback.model.trainable_weights:
-        assert np.any(weight.numpy() != callback.weights[weight.path]), f"{weight.path} did not move"
+def test_a_run_cut_off_and_resumed_ends_as_an_uninterrupted_one(app, trained, monkeypatch):
+    folder, _, snapshot = trained
+    monkeypatch.chdir(snapshot.folder)
     resumed = app.module("train").train(replace(app.config, resume=True))
-    one, other = (runs.read_json(folder / "metrics.json") for folder in (resumed, trained[0]))
+    assert resumed.name == folder.resolve().name
+    one, other = (runs.read_json(path / "metrics.json") for path in (resumed, folder))
     for key, value in other.items():
         if "second" not in key and "real_time" not in key:
             assert one[key] == (pytest.approx(value, rel=1e-4, abs=1e-4) if isinstance(value, float) else value), key

@@ -26,7 +26,8 @@ from shared import cli, new, runs, training
 from shared.cli import UserError
 
 REPOSITORY = Path(__file__).parent.parent
-TINY = replace(PRESETS["smoke"], dataset="sample", limit=120, sequence_length=20, embedding_dim=8, units=4, min_reviews=1)
+TINY = replace(PRESETS["smoke"], dataset="sample", limit=120, sequence_length=20, embedding_dim=8, units=4)
+TINY = replace(TINY, min_reviews=1, pooling=("max",))
 PRETRAINED = replace(TINY, epochs=2, pretraining_epochs=1, pooling=("attention",))
 METRICS = ("accuracy", "auc", "f1", "log_loss", "calibration_error")
 

@@ -41,7 +41,12 @@ def make_model():
     model = keras.Model({"ids": ids}, keras.layers.Dense(2, name="outputs")(x))
     schedule = keras.optimizers.schedules.CosineDecay(0.01, 48)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(gradients.Adam(schedule, clipping="adaptive"), loss, metrics=["accuracy"], jit_compile=False)
+    model.compile(
+        gradients.Adam(schedule, clipping="adaptive"),
+        loss,
+        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+        jit_compile=False,
+    )
     return model
 
 

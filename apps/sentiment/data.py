@@ -53,7 +53,8 @@ def _load_public(config: Config) -> tuple[str, Reviews, Reviews]:
                 raise UserError(f"IMDB could not be had: {reason}. Set TFDS_DATA_DIR, or leave --dataset out.") from None
             print(f"{'=' * 80}\nIMDB could not be fetched: {reason}.\nGoing on with GENERATED SAMPLE reviews. Their numbers")
             print(f"say that the program works, nothing about real reviews.\n{'=' * 80}")
-    parts = (make_reviews(SAMPLE_SIZES[part], seed) for seed, part in enumerate(("train", "test")))
+    counts = (min(SAMPLE_SIZES[part], config.limit or SAMPLE_SIZES[part]) for part in ("train", "test"))
+    parts = (make_reviews(count, seed) for seed, count in enumerate(counts))
     return "sample", *(Reviews(*part, ("negative", "positive")) for part in parts)
 
 

@@ -5,6 +5,8 @@ opinion may be turned round by a negation some words before it. So the same word
 little, reading them in order says all.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 PRAISE = ["wonderful", "moving", "clever", "brilliant", "gripping", "charming", "funny", "superb", "touching", "great"]
@@ -61,7 +63,7 @@ def make_reviews(count: int, seed: int) -> tuple[list[str], np.ndarray]:
 def _review(positive: bool, rng: np.random.Generator) -> str:
     sentence = _opinion(positive, rng) + "."
     if rng.random() < 0.6:
-        sentence = rng.choice(FRAMES).format(v=sentence[:-1], o=_opinion(not positive, rng)) + "."
+        sentence = _one(FRAMES, rng).format(v=sentence[:-1], o=_opinion(not positive, rng)) + "."
     filler = list(rng.choice(FILLER, size=rng.integers(0, 4), replace=False))
     filler.insert(rng.integers(0, len(filler) + 1), sentence[0].upper() + sentence[1:])
     return " ".join(filler)
@@ -69,7 +71,12 @@ def _review(positive: bool, rng: np.random.Generator) -> str:
 
 def _opinion(positive: bool, rng: np.random.Generator) -> str:
     negated = rng.random() < 1 / 3
-    adjective = rng.choice(PRAISE if positive != negated else BLAME)
-    very = rng.choice(["", "", "really ", "so very "])
-    frame = rng.choice(NEGATED if negated else PLAIN)
-    return frame.format(s="the " + rng.choice(SUBJECTS), a=adjective, very=very)
+    adjective = _one(PRAISE if positive != negated else BLAME, rng)
+    very = _one(("", "", "really ", "so very "), rng)
+    frame = _one(NEGATED if negated else PLAIN, rng)
+    return frame.format(s="the " + _one(SUBJECTS, rng), a=adjective, very=very)
+
+
+def _one(choices: Sequence[str], rng: np.random.Generator) -> str:
+    """What `rng.choice` takes ten times as long for: it makes an array of the choices first."""
+    return choices[rng.integers(len(choices))]

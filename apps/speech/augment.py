@@ -18,6 +18,7 @@ from keras import ops
 
 from apps.speech.config import Config
 from apps.speech.features import PACKAGE
+from shared.data import prepared_ahead
 
 
 def training_batches(clips, noise: np.ndarray, config: Config, first_epoch: int = 0):
@@ -54,9 +55,7 @@ def training_batches(clips, noise: np.ndarray, config: Config, first_epoch: int 
     def batch(waveforms, labels, seed):
         return augment(_to_float(waveforms), background, config, seed), tf.one_hot(labels, len(clips.class_names))
 
-    batches = tf.data.Dataset.from_generator(order, output_signature=signature)
-    batches = batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
-    return batches.map(batch, num_parallel_calls=2).prefetch(4), steps
+    return prepared_ahead(order, signature, tf.data.INFINITE_CARDINALITY, batch), steps
 
 
 def evaluation_batches(clips, batch_size: int):
@@ -66,10 +65,11 @@ def evaluation_batches(clips, batch_size: int):
     def pieces() -> Iterator[tuple]:
         return ((clips.waveforms[start : start + batch_size], clips.labels[start : start + batch_size]) for start in starts)
 
+    def batch(waveforms, labels):
+        return _to_float(waveforms), tf.one_hot(labels, len(clips.class_names))
+
     signature = (tf.TensorSpec([None, clips.waveforms.shape[1]], tf.int16), tf.TensorSpec([None], tf.int64))
-    batches = tf.data.Dataset.from_generator(pieces, output_signature=signature)
-    batches = batches.apply(tf.data.experimental.assert_cardinality(len(starts)))
-    return batches.map(lambda waveforms, labels: (_to_float(waveforms), tf.one_hot(labels, len(clips.class_names)))).prefetch(2)
+    return prepared_ahead(pieces, signature, len(starts), batch)
 
 
 def augment(waveforms, noise, config: Config, seed):

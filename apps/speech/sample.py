@@ -11,6 +11,7 @@ from scipy import signal
 
 RATE = 16_000
 NUM_HARMONICS = 40
+HIGHEST = 4_500.0  # Hz: harmonics above are left out
 WIDTHS = np.array([80.0, 110.0, 150.0])  # of the three formants, in Hz
 
 # Voiced sounds: three formants in Hz, and loudness.
@@ -91,8 +92,10 @@ def _voiced(track: np.ndarray, volume: np.ndarray, voice: Voice, rng: np.random.
     waveform = voice.breath * rng.normal(size=length)
     for number in range(1, NUM_HARMONICS + 1):
         frequency = number * pitch
+        if frequency.min() >= HIGHEST:
+            break
         resonance = (WIDTHS[:, None] ** 2 / (WIDTHS[:, None] ** 2 + (frequency - track) ** 2)).sum(axis=0)
-        waveform += np.where(frequency < 4_500, resonance / number**0.5, 0.0) * np.sin(number * phase)
+        waveform += np.where(frequency < HIGHEST, resonance / number**0.5, 0.0) * np.sin(number * phase)
     return waveform * volume
 
 

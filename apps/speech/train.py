@@ -44,7 +44,7 @@ def train(config: Config) -> Path:
             learning_rate, config.weight_decay, clipping=config.clipping, clip_threshold=config.clip_threshold
         ),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=config.label_smoothing),
-        metrics=["accuracy"],
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
         jit_compile=False,
     )
     for layer, kernel in rnn.explain_kernels(network).items():

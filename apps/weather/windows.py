@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from apps.weather.config import Config
+from shared.data import prepared_ahead
 
 
 class Starts(NamedTuple):
@@ -94,8 +95,7 @@ def _gather(values: np.ndarray, order, config: Config, num_batches: int):
     def window(now):
         return tf.gather(series, now[:, None] + history), tf.gather(series, now[:, None] + horizon)
 
-    rows = tf.data.Dataset.from_generator(order, output_signature=tf.TensorSpec([None], tf.int64))
-    return rows.apply(tf.data.experimental.assert_cardinality(num_batches)).map(window, num_parallel_calls=2).prefetch(4)
+    return prepared_ahead(order, tf.TensorSpec([None], tf.int64), num_batches, window)
 
 
 def for_network(batches, forecast: list[int], config: Config, steps: int | None = None, first_epoch: int = 0):
