@@ -323,6 +323,7 @@ def test_bad_data_leaves_no_run_folder_behind():
     assert not runs.ROOT.exists()
 
 
+@pytest.mark.slow
 def test_disk_full_at_save_time_keeps_the_training_which_resume_finishes(monkeypatch, capsys):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -307,6 +307,7 @@ def test_benchmark_preset_takes_the_rows_as_they_are():
     assert series.values.min() == -9999.0
 
 
+@pytest.mark.slow
 def test_backtest_retrains_on_growing_histories(monkeypatch):
     sample.make_station(days=30).to_csv("own.csv", index=False)
     folder = backtest.backtest(replace(TINY, limit=None, epochs=1, backtest=2))
