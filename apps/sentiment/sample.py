@@ -78,5 +78,5 @@ def _opinion(positive: bool, rng: np.random.Generator) -> str:
 
 
 def _one(choices: Sequence[str], rng: np.random.Generator) -> str:
-    """What `rng.choice` takes ten times as long for: it makes an array of the choices first."""
+    """As `rng.choice`, which would make an array of the choices each time."""
     return choices[rng.integers(len(choices))]
