@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from shared.data import prepared_ahead
+from shared.batches import prepared_ahead
 
 
 class Windows(NamedTuple):

@@ -46,6 +46,27 @@ def setup(seed: int, deterministic: bool = False, precision: str = "float32", mu
     return tf.distribute.MirroredStrategy([gpu.name for gpu in gpus])
 
 
+def warmup_cosine(peak: float, steps: int, warmup: float, floor: float = 0.0) -> keras.optimizers.schedules.CosineDecay:
+    """The learning rate of a whole training: linear warm-up from 0, then half a cosine that ends with the last step.
+
+    (Keras counts `decay_steps` from the end of the warm-up: with the number of all steps, the floor is never reached.)
+
+    Args:
+        peak: learning rate at the end of the warm-up.
+        steps: of the whole training.
+        warmup: fraction of the steps that the warm-up takes.
+        floor: learning rate of the last step, as a fraction of `peak`.
+    """
+    warmup_steps = max(1, int(warmup * steps))
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0,
+        warmup_target=peak,
+        warmup_steps=warmup_steps,
+        decay_steps=max(1, steps - 1 - warmup_steps),
+        alpha=floor,
+    )
+
+
 def list_gpus() -> list:
     """TensorFlow's devices that a model can be copied to."""
     return tf.config.list_logical_devices("GPU")
@@ -147,7 +168,7 @@ class Resume(keras.callbacks.Callback):
 
     That is: weights, the state of the seed generators (dropout; Keras's own weight files leave it out), the optimizer's
     variables, the state of early stopping and best checkpoint, and the seconds spent. The order of the data is not
-    saved but computed from the number of the epoch, see `shared.data.batches_by_length`.
+    saved but computed from the number of the epoch, see `shared.batches.batches_by_length`.
 
     Args:
         folder: holds `state.npz`, which is replaced as a whole.

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from shared import batches as batching
 from shared import data
 from shared.cli import UserError
 
@@ -15,7 +16,7 @@ from shared.cli import UserError
 @pytest.mark.parametrize("size", [1, 7, 64, 65, 1000])
 def test_buckets_lose_and_double_nothing(size, rng):
     lengths = np.random.default_rng(1).integers(1, 500, size)
-    batches = data.indices_by_length(lengths, 64, rng)
+    batches = batching.indices_by_length(lengths, 64, rng)
     np.testing.assert_array_equal(np.sort(np.concatenate(batches)), np.arange(size))
     assert len(batches) == -(-size // 64)
     assert all(len(batch) <= 64 for batch in batches)
@@ -28,7 +29,7 @@ def test_buckets_need_less_than_half_the_places_of_batches_as_they_come():
         return sum(len(batch) * lengths[batch].max() for batch in batches)
 
     as_they_come = np.array_split(np.arange(5000), 5000 // 50)
-    buckets = data.indices_by_length(lengths, 50, np.random.default_rng(0))
+    buckets = batching.indices_by_length(lengths, 50, np.random.default_rng(0))
     assert places(buckets) < 0.5 * places(as_they_come)
     assert places(buckets) < 1.25 * lengths.sum()
 
@@ -39,7 +40,7 @@ def ragged(rows):
 
 def test_batches_hold_each_row_once_with_its_label_padded_on_the_right():
     rows = [[n] * n for n in range(1, 12)]
-    batches, steps = data.batches_by_length(ragged(rows), np.arange(1, 12), 4, seed=0)
+    batches, steps = batching.batches_by_length(ragged(rows), np.arange(1, 12), 4, seed=0)
     assert steps == 3
     seen = []
     for features, labels in batches.take(steps):
@@ -53,7 +54,7 @@ def test_an_epoch_depends_on_seed_and_number_alone():
     rows = [[n] * (1 + n % 5) for n in range(40)]
 
     def order(first_epoch, epochs, seed=0):
-        batches, steps = data.batches_by_length(ragged(rows), np.arange(40), 8, seed, first_epoch)
+        batches, steps = batching.batches_by_length(ragged(rows), np.arange(40), 8, seed, first_epoch)
         return [labels.numpy().tolist() for _, labels in batches.take(steps * epochs)]
 
     whole = order(0, 3)
@@ -64,7 +65,7 @@ def test_an_epoch_depends_on_seed_and_number_alone():
 
 def test_evaluation_order_leads_back_to_the_rows():
     rows = [[n] * (1 + 7 * n % 5) for n in range(1, 20)]
-    batches, order = data.batches_in_order(ragged(rows), np.arange(1, 20), 4)
+    batches, order = batching.batches_in_order(ragged(rows), np.arange(1, 20), 4)
     labels = np.concatenate([labels.numpy() for _, labels in batches])
     np.testing.assert_array_equal(labels, np.arange(1, 20)[order])
     assert len(list(batches)) == len(list(batches)) == 5  # can be gone through again

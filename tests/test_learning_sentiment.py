@@ -18,7 +18,7 @@ from apps.sentiment import data, model, report, text, train
 from apps.sentiment.config import DEFAULT
 from apps.sentiment.embeddings import cooccurrence_embeddings
 from shared import gradients
-from shared.data import batches_by_length, indices_by_length
+from shared.batches import batches_by_length, indices_by_length
 
 pytestmark = pytest.mark.slow
 PREPARED = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()

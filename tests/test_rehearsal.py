@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from shared import rehearsal, runs, training
-from shared.data import prepared_ahead
+from shared.batches import prepared_ahead
 from shared.gradients import Adam
 
 SECONDS_A_STEP = {"first": 0.03, "last": 0.05}

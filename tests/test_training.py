@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from shared import data, gradients, rnn, training
+from shared import batches as batching
+from shared import gradients, rnn, training
 from shared.cli import UserError
 
 REPOSITORY = Path(__file__).parent.parent
@@ -55,8 +56,8 @@ def train(folder, epochs=4, resume=False, extra=(), patience=10):
     model = make_model()
     callbacks = training.make_callbacks(folder, "val_accuracy", patience, resume)
     state = callbacks[-1]
-    batches, steps = data.batches_by_length(rows, ROWS % 2, 8, seed=3, first_epoch=state.first_epoch)
-    validation, _ = data.batches_in_order(rows, ROWS % 2, 32)
+    batches, steps = batching.batches_by_length(rows, ROWS % 2, 8, seed=3, first_epoch=state.first_epoch)
+    validation, _ = batching.batches_in_order(rows, ROWS % 2, 32)
     fit = {
         "epochs": state.last_epoch(epochs),
         "initial_epoch": state.first_epoch,
@@ -227,3 +228,14 @@ def test_deterministic_runs_agree_to_the_last_bit():
     answers = [subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout for _ in range(2)]
     assert answers[0] == answers[1]
     assert len(answers[0].strip()) == 64
+
+
+def test_the_learning_rate_reaches_its_floor_with_the_last_step():
+    steps, peak, floor = 200, 3e-3, 0.1
+    schedule = training.warmup_cosine(peak, steps, warmup=0.1, floor=floor)
+    rates = np.array([float(schedule(step)) for step in range(steps)])
+    expected = np.concatenate(
+        [peak * np.arange(20) / 20, peak * (floor + (1 - floor) * (1 + np.cos(np.pi * np.arange(180) / 179)) / 2)]
+    )
+    np.testing.assert_allclose(rates, expected, rtol=1e-5)
+    assert rates[-1] == pytest.approx(floor * peak)

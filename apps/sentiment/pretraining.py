@@ -9,7 +9,7 @@ from keras import layers, ops
 
 from apps.sentiment.config import Config
 from shared import gradients, rehearsal, rnn, training
-from shared.data import batches_by_length
+from shared.batches import batches_by_length
 
 SAMPLED_WORDS = 384
 
@@ -27,12 +27,8 @@ def pretrain(config: Config, sequences, embeddings: np.ndarray) -> dict[str, lis
     """
     model = build_language_model(config, embeddings)
     batches, steps = batches_by_length({"sequence": sequences}, np.zeros(sequences.nrows()), config.batch_size, config.seed)
-    learning_rate = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0,
-        warmup_target=config.pretraining_learning_rate,
-        warmup_steps=max(1, steps * config.pretraining_epochs // 10),
-        decay_steps=steps * config.pretraining_epochs,
-        alpha=0.1,
+    learning_rate = training.warmup_cosine(
+        config.pretraining_learning_rate, steps * config.pretraining_epochs, warmup=0.1, floor=0.1
     )
     optimizer = gradients.Adam(learning_rate, clipping=config.clipping, clip_threshold=config.clip_threshold)
     model.compile(optimizer, jit_compile=False)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from apps.sentiment.data import Reviews
 from apps.sentiment.model import ANSWER
 from shared import classification, report
-from shared.data import batches_in_order
+from shared.batches import batches_in_order
 from shared.plots import plot_history
 
 MISTAKES_SHOWN = 12

@@ -21,8 +21,8 @@ def train(config: Config) -> Path:
     from apps.sentiment.model import ANSWER, build_model, build_servable, fit_votes, naive_bayes_log_ratios
     from apps.sentiment.pretraining import pretrain, start_from
     from shared import gradients, rnn, runs, training
+    from shared.batches import batches_by_length, batches_in_order
     from shared.classification import measure
-    from shared.data import batches_by_length, batches_in_order
     from shared.report import announce, scores
 
     # 1. Data
@@ -45,13 +45,7 @@ def train(config: Config) -> Path:
     with strategy.scope():
         network = build_model(config, log_ratios, embeddings)
         outputs = list(network.output)
-        learning_rate = keras.optimizers.schedules.CosineDecay(
-            initial_learning_rate=0.0,
-            warmup_target=config.learning_rate,
-            warmup_steps=max(1, steps * config.epochs // 10),
-            decay_steps=steps * config.epochs,
-            alpha=0.1,
-        )
+        learning_rate = training.warmup_cosine(config.learning_rate, steps * config.epochs, warmup=0.1, floor=0.1)
         network.compile(
             optimizer=gradients.Adam(learning_rate, clipping=config.clipping, clip_threshold=config.clip_threshold),
             loss={path: keras.losses.SparseCategoricalCrossentropy(from_logits=True) for path in outputs if path != ANSWER},

@@ -18,7 +18,7 @@ from keras import ops
 
 from apps.speech.config import Config
 from apps.speech.features import PACKAGE
-from shared.data import prepared_ahead
+from shared.batches import prepared_ahead
 
 
 def training_batches(clips, noise: np.ndarray, config: Config, first_epoch: int = 0):

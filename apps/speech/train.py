@@ -33,12 +33,7 @@ def train(config: Config) -> Path:
     resume = callbacks[-1]
     batches, steps = augment.training_batches(speech.train, noise, config, resume.first_epoch)
     network = build_model(config, len(names), *coefficient_statistics(features, speech.train.waveforms))
-    learning_rate = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0,
-        warmup_target=config.learning_rate,
-        warmup_steps=max(1, steps * config.epochs // 10),
-        decay_steps=max(1, steps * config.epochs - steps * config.epochs // 10),
-    )
+    learning_rate = training.warmup_cosine(config.learning_rate, steps * config.epochs, warmup=0.1)
     network.compile(
         optimizer=gradients.AdamW(
             learning_rate, config.weight_decay, clipping=config.clipping, clip_threshold=config.clip_threshold

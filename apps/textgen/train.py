@@ -43,12 +43,7 @@ def train(config: Config) -> Path:
     if (updates := steps * config.epochs) < FEW_UPDATES:
         print(f"Only {updates} updates in all. To learn more from so short a text, lower --batch-size or raise --epochs.")
     network = build_model(config, num_ids)
-    learning_rate = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0,
-        warmup_target=config.learning_rate,
-        warmup_steps=max(1, steps * config.epochs // 20),
-        decay_steps=steps * config.epochs,
-    )
+    learning_rate = training.warmup_cosine(config.learning_rate, steps * config.epochs, warmup=0.05)
     network.compile(
         optimizer=gradients.AdamW(
             learning_rate, config.weight_decay, clipping=config.clipping, clip_threshold=config.clip_threshold

@@ -10,7 +10,6 @@ from shared import cli
 def train(config: Config) -> Path:
     """Train, evaluate once on test, and write the run folder. Returns its path."""
     # Imported here, so that --help and a wrong flag are answered at once.
-    import keras
     import numpy as np
 
     from apps.weather import baseline, data, report, scoring, windows
@@ -48,12 +47,7 @@ def train(config: Config) -> Path:
     linears = [baseline.Linear(values, starts.train, starts.validation, forecast, one) for one in of_lengths]
     ridges = [linear.weights for linear in linears] if config.linear == "ridge" else []
     network = build_model(config, len(series.columns), forecast, clock, ridges)
-    learning_rate = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0,
-        warmup_target=config.learning_rate,
-        warmup_steps=max(1, steps * config.epochs // 20),
-        decay_steps=max(1, steps * config.epochs - steps * config.epochs // 20),
-    )
+    learning_rate = training.warmup_cosine(config.learning_rate, steps * config.epochs, warmup=0.05)
     network.compile(
         optimizer=gradients.AdamW(
             learning_rate, config.weight_decay, clipping=config.clipping, clip_threshold=config.clip_threshold

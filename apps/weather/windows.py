@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from apps.weather.config import Config
-from shared.data import prepared_ahead
+from shared.batches import prepared_ahead
 
 
 class Starts(NamedTuple):

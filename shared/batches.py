@@ -1,0 +1,103 @@
+"""Batches for training and evaluation, of sequences that are about equally long."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import tensorflow as tf
+
+
+def indices_by_length(lengths: np.ndarray, batch_size: int, rng: np.random.Generator | None = None) -> list[np.ndarray]:
+    """Cut a dataset into batches of sequences that are about equally long, so that little of a batch is padding.
+
+        lengths   9 2 8 3 1 7 2 9          as they come, in batches of 4: 14 + 17 empty places
+        sorted    1 2 2 3 | 7 8 9 9        sorted by length first:          4 +  3 empty places
+
+    Args:
+        lengths: `(n,)`, of each sequence.
+        batch_size: sequences in a batch; the last one may be smaller.
+        rng: shuffles: lengths are blurred by 15 % before sorting, so that batches differ between epochs, and the batches
+            come in random order. None for evaluation: sorted, the same every time.
+
+    Returns:
+        Index arrays; every index from 0 to n - 1 stands in exactly one of them.
+    """
+    blurred = lengths if rng is None else lengths * rng.uniform(0.85, 1.15, len(lengths))
+    order = np.argsort(blurred, kind="stable")
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    if rng is not None:
+        rng.shuffle(batches)
+    return batches
+
+
+def prepared_ahead(
+    make: Callable[[], Iterator], signature, num_batches: int, prepare: Callable | None = None
+) -> tf.data.Dataset:
+    """What a Python generator yields, made on other threads while the network computes.
+
+    Args:
+        make: starts the generator; called once an epoch, or once in all where it never ends.
+        signature: `tf.TensorSpec` of what it yields, or a tuple of them.
+        num_batches: how often it yields; `tf.data.INFINITE_CARDINALITY`: without end.
+        prepare: TensorFlow's part of the work, two batches at a time.
+    """
+    options = tf.data.Options()
+    # There is nothing to tune, and at times the tuner's thread sleeps on for ten or twenty seconds while whoever lets go of the
+    # iterator waits for it: seen with TensorFlow 2.21.
+    options.autotune.enabled = False
+    batches = tf.data.Dataset.from_generator(make, output_signature=signature).with_options(options)
+    batches = batches.apply(tf.data.experimental.assert_cardinality(num_batches))
+    if prepare:
+        batches = batches.map(prepare, num_parallel_calls=2)
+    return batches.prefetch(4)
+
+
+def batches_by_length(features, labels, batch_size: int, seed: int, first_epoch: int = 0):
+    """Training batches from ragged features, in length buckets, epoch after epoch without end.
+
+    The order of an epoch depends on `seed` and its number alone, so that a resumed run sees what an uninterrupted one
+    would have seen.
+
+    Args:
+        features: a dict of `tf.RaggedTensor`s with n rows each; the buckets are made by the lengths of the first.
+        labels: `(n,)`.
+        batch_size: rows in a batch.
+        seed: of the order.
+        first_epoch: number of the first epoch, counted from 0.
+
+    Returns:
+        A `tf.data.Dataset` of (features padded with 0 on the right, labels), and the number of batches in an epoch.
+    """
+
+    lengths = _lengths(features)
+
+    def order() -> Iterator[np.ndarray]:
+        epoch = first_epoch
+        while True:
+            yield from indices_by_length(lengths, batch_size, np.random.default_rng([seed, epoch]))
+            epoch += 1
+
+    return _gather(features, labels, order, tf.data.INFINITE_CARDINALITY), -(-len(lengths) // batch_size)
+
+
+def batches_in_order(features, labels, batch_size: int):
+    """Evaluation batches: as `batches_by_length`, but one epoch, sorted by length.
+
+    Returns:
+        The `tf.data.Dataset` and the order of its rows, an index array `(n,)`.
+    """
+    batches = indices_by_length(_lengths(features), batch_size)
+    return _gather(features, labels, lambda: iter(batches), len(batches)), np.concatenate(batches)
+
+
+def _lengths(features) -> np.ndarray:
+    return next(iter(features.values())).row_lengths().numpy()
+
+
+def _gather(features, labels, order, num_batches: int):
+    labels = tf.convert_to_tensor(labels)
+
+    def batch(indices):
+        padded = {name: tf.gather(ragged, indices).to_tensor() for name, ragged in features.items()}
+        return padded, tf.gather(labels, indices)
+
+    return prepared_ahead(order, tf.TensorSpec([None], tf.int64), num_batches, batch)
