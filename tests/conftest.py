@@ -34,6 +34,16 @@ def fresh_state(tmp_path, monkeypatch):
     keras.utils.set_random_seed(0)
 
 
+@pytest.fixture
+def gpu_in_name(monkeypatch):
+    """Keras believes that there is a GPU: graphs are traced with cuDNN's operations (they can't be run)."""
+    listed = tf.config.list_logical_devices
+    gpu = tf.config.LogicalDevice("/device:GPU:0", "GPU")
+    monkeypatch.setattr(
+        tf.config, "list_logical_devices", lambda device_type=None: [gpu] if device_type == "GPU" else listed(device_type)
+    )
+
+
 class StepTimes(keras.callbacks.Callback):
     """Seconds from the end of one step to the end of the next: the work of all callbacks is in it. Stands last."""
 

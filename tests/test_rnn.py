@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers, ops
 
 from shared import rnn
@@ -264,11 +265,24 @@ def test_kernel_says_why_not_cudnn(layer, reason):
     assert rnn.explain_kernel(layer, jit_compile=True).name == "XLA"
 
 
-def test_kernel_is_cudnn_where_there_is_a_gpu(monkeypatch):
-    monkeypatch.setattr(keras.distribution, "list_devices", lambda kind: ["gpu:0"])
+def operations(traced):
+    """The types of all operations in a traced function, those of the functions that it calls among them."""
+    graph = traced.graph.as_graph_def()
+    return {node.op for nodes in (graph.node, *(f.node_def for f in graph.library.function)) for node in nodes}
+
+
+@pytest.mark.parametrize("options", [{}, {"unroll": True}, {"recurrent_dropout": 0.1}, {"use_cudnn": False}])
+@pytest.mark.parametrize("kind", [layers.GRU, layers.LSTM])
+def test_kernel_is_cudnn_where_there_is_a_gpu(kind, options, gpu_in_name):
+    """Traced where Keras believes in a GPU, the graph holds cuDNN's operation where the kernel is said to be cuDNN's."""
+    layer = kind(3, **options)
+    traced = tf.function(layer).get_concrete_function(tf.TensorSpec((2, 4, 3)))
+    assert (rnn.explain_kernel(layer).name == "cuDNN") == ("CudnnRNNV3" in operations(traced)) == (not options)
+
+
+def test_kernel_of_both_directions_and_of_xla_where_there_is_a_gpu(gpu_in_name):
     assert str(rnn.explain_kernel(layers.Bidirectional(layers.LSTM(3)))) == "cuDNN"
     assert str(rnn.explain_kernel(layers.LSTM(3), jit_compile=True)) == "XLA (not cuDNN: jit_compile=True)"
-    assert rnn.explain_kernel(layers.LSTM(3, unroll=True)).name == "plain loop"
 
 
 def test_kernels_of_a_model_are_named_once_a_layer():

@@ -211,6 +211,19 @@ def test_the_loop_writes_what_one_would_reading_on_step_by_step(generator):
     np.testing.assert_allclose(probabilities[0], softmax[np.arange(2, 72), ids[0]], rtol=1e-4)
 
 
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_the_loop_is_compiled_by_xla_only_without_cudnn(cell, gpu_in_name):
+    """XLA has no kernel for cuDNN's operation: on a GPU, the sampling loop would die."""
+    config = replace(TINY, cell=cell, num_layers=2)
+    network = build_generator(config, 12)
+    logits, states, seed = tf.zeros((1, 12)), zero_states(config, 1), tf.constant([0, 0])
+    traced = Sampler(config, network, Sampling()).loop.get_concrete_function(logits, states, seed)
+    graph = traced.graph.as_graph_def()
+    on_cudnn = any(node.op == "CudnnRNNV3" for function in graph.library.function for node in function.node_def)
+    compiled = "_XlaMustCompile" in traced.function_def.attr and traced.function_def.attr["_XlaMustCompile"].b
+    assert (on_cudnn, compiled) == ((False, True) if cell == "rnn" else (True, False))
+
+
 def frequencies(sampling, logits, draws=20_000):
     ids = choose(keras.ops.convert_to_tensor(np.tile(logits, (draws, 1))), sampling, np.array([0, 0]))
     return np.bincount(ids, minlength=len(logits)) / draws
