@@ -88,7 +88,7 @@ def test_a_training_step_takes_at_most_three_times_as_long_as_pytorchs(cell, ste
 
 
 def test_gates_recall_what_a_plain_recurrence_forgets_and_clipping_helps_it():
-    table = pd.read_csv(recall.compare(recall.Config()) / "table.csv").set_index(["network", "clipping"])
+    table = pd.read_csv(recall.compare(recall.Config(seeds=(0,))) / "table.csv").set_index(["network", "clipping"])
     assert table.loc[("GRU", "global_norm"), "lag 100"] > 0.95
     assert table.loc[("SimpleRNN", "none"), "lag 100"] < 0.3
     assert table.loc[("SimpleRNN", "global_norm"), "lag 5"] > table.loc[("SimpleRNN", "none"), "lag 5"] + 0.2

@@ -34,17 +34,29 @@ def test_decay_of_a_geometric_series_is_its_ratio():
 
 
 def test_the_command_saves_a_figure_and_a_table(capsys, monkeypatch):
-    monkeypatch.setattr(recall, "CONTENDERS", {name: recall.CONTENDERS[name] for name in ("SimpleRNN", "GRU")})
-    folder = recall.compare(recall.Config(lag=6, steps=3, units=4, batch_size=8))
+    monkeypatch.setattr(recall, "NETWORKS", {name: recall.NETWORKS[name] for name in ("SimpleRNN", "GRU")})
+    folder = recall.compare(recall.Config(lag=6, steps=3, units=4, batch_size=8, seeds=(0, 1)))
     table = pd.read_csv(folder / "table.csv")
-    assert list(table["network"].unique()) == list(recall.CONTENDERS)
-    assert len(table) == 4
+    assert list(table["network"].unique()) == list(recall.NETWORKS)
+    assert len(table) == 8
+    assert len(table["decay before"].unique()) == 4  # of two networks and two seeds; clipping does not change the start
     assert [column for column in table if column.startswith("lag ")] == ["lag 1", "lag 2", "lag 5", "lag 6"]
     assert table.filter(like="lag ").stack().between(0, 1).all()
     assert (folder / "gradients.png").stat().st_size > 3_000
     assert "Saved: runs/gradients/" in capsys.readouterr().out
 
 
+def test_the_summary_is_mean_and_range_over_the_seeds():
+    rows = [("GRU", "none", 0, 0.25, 1.0), ("GRU", "none", 1, 0.5, 1.0), ("LSTM", "none", 0, 1.0, 0.5)]
+    table = pd.DataFrame(rows, columns=["network", "clipping", "seed", "lag 1", "lag 2"])
+    summary = recall.summarize(table)
+    assert summary.values.tolist() == [["GRU", "none", "0.375\n0.25..0.5", "1"], ["LSTM", "none", "1", "0.5"]]
+
+
 def test_wrong_knobs_are_told():
     with pytest.raises(UserError, match="--lag is 2 or more; got 1"):
         recall.Config(lag=1)
+    with pytest.raises(UserError, match="--seeds names a seed twice"):
+        recall.Config(seeds=(1, 1))
+    with pytest.raises(UserError, match="--seeds is one or more whole numbers"):
+        recall.Config(seeds=())
