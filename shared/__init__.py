@@ -8,6 +8,7 @@ recall          make gradients: recall of a symbol after a lag, cell by cell
 data            where a dataset comes from; batches by length; fingerprints
 training        seeds, precision, devices, standard callbacks, resume, Ctrl-C
 classification  measures and plots of a classifier's probabilities
+tables          the user's own tables as text: CSV and its kin, JSON Lines
 plots           plots that every app has
 report          what every run says at its end: report.md, and a table in the terminal
 runs            the run folder; finding the newest; the table of all runs
