@@ -1,7 +1,5 @@
 """Reviews and their labels: your own file or folder, IMDB, or the generated sample."""
 
-import io
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,10 +11,10 @@ from apps.sentiment.config import Config
 from apps.sentiment.sample import make_reviews
 from shared.cli import UserError
 from shared.data import Splits, Unavailable, existing_path, fingerprint, load_tfds
+from shared.tables import read_table, read_text
 
 IMDB_HOST = "ai.stanford.edu"
 SAMPLE_SIZES = {"train": 20_000, "test": 5_000}
-MOST_CLASSES = 50
 
 
 class Reviews(NamedTuple):
@@ -82,60 +80,45 @@ def _load_own(config: Config) -> tuple[Reviews, Reviews]:
 
 def _read_tree(folder: Path) -> pd.DataFrame:
     """A folder for each class with a text file for each review, as in aclImdb/train; `unsup` there has no labels."""
-    files = [file for file in sorted(folder.glob("*/*.txt")) if file.is_file() and file.parent.name != "unsup"]
+    files = [file for file in sorted(folder.glob("*/*")) if file.suffix.lower() == ".txt" and file.parent.name != "unsup"]
     if not files:
-        raise UserError(f"--data {folder}: expected a folder for each class with .txt files in it; found none.")
-    return pd.DataFrame({"text": [_read_text(file) for file in files], "label": [file.parent.name for file in files]})
+        raise UserError(f"--data {folder}: expected a folder for each class with .txt files in it; there are none.")
+    return pd.DataFrame({"text": [read_text(file) for file in files], "label": [file.parent.name for file in files]})
 
 
 def _read_table(path: Path, config: Config) -> pd.DataFrame:
-    separators = {".csv": ",", ".tsv": "\t"}
-    if path.suffix not in (*separators, ".jsonl"):
+    if path.suffix.lower() not in (".csv", ".tsv", ".jsonl"):
         raise UserError(f"--data {path}: expected .csv, .tsv, .jsonl or a folder; got '{path.suffix}'.")
-    content = _read_text(path)
-    try:
-        if path.suffix == ".jsonl":
-            table = pd.DataFrame([dict(json.loads(line)) for line in content.split("\n") if line.strip()], dtype=object)
-        else:
-            table = pd.read_csv(io.StringIO(content), sep=separators[path.suffix], dtype=str, keep_default_na=False)
-    except (ValueError, TypeError) as error:  # the parsers' own errors are ValueErrors; TypeError: a line is no object
-        raise UserError(f"--data {path} does not parse as {path.suffix}: {error}.") from None
+    table = read_table(path)
     for flag, column in (("--text-column", config.text_column), ("--label-column", config.label_column)):
         if column not in table.columns:
             raise UserError(f"--data {path} has no column '{column}'; it has {[*table.columns]}. Name it with {flag}.")
     return pd.DataFrame({"text": table[config.text_column], "label": table[config.label_column]})
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path} is not UTF-8 (byte {error.start} is {error.object[error.start]:#x}). If it is Latin-1, convert it: "
-            f"iconv -f latin1 -t utf-8 {path} > {path.stem}-utf8{path.suffix}"
-        ) from None
-
-
 def _clean(table: pd.DataFrame, path: Path, drop_repeated: bool = False) -> Reviews:
     """Check labels, drop what holds no text and say so."""
-    labels = table["label"].map(lambda label: "" if label is None or label != label else str(label).strip())
+    texts, labels = table["text"].str.strip(), table["label"].str.strip()
     if (unlabelled := np.flatnonzero(labels == "")).size:
         rows = ", ".join(str(row + 1) for row in unlabelled[:5])
         raise UserError(f"--data {path}: {unlabelled.size} rows have no label, first rows {rows}. Label or remove them.")
-    texts = table["text"].map(lambda text: text.strip() if isinstance(text, str) else "")
     kept = texts != ""
     if drop_repeated:
         kept &= ~texts.duplicated()
     if dropped := int((~kept).sum()):
         print(f"{path}: {dropped} of {len(table)} rows dropped, {int((texts == '').sum())} empty, the rest repeated.")
     class_names = tuple(sorted(labels[kept].unique()))
-    if not 2 <= len(class_names) <= MOST_CLASSES:
-        shown = ", ".join(class_names[:5]) + (", ..." if len(class_names) > 5 else "")
-        raise UserError(
-            f"--data {path}: expected 2 to {MOST_CLASSES} classes, found {len(class_names)} ({shown or 'no texts'}). "
-            "Is --label-column the right one?"
-        )
+    if len(class_names) < 2:
+        found = f"found one, '{class_names[0]}'" if class_names else "found none, as there are no texts"
+        raise UserError(f"--data {path}: expected two or more classes; {found}. Is --label-column the right one?")
+    _warn_of_spellings(class_names, path)
     return Reviews(texts[kept].tolist(), np.searchsorted(class_names, labels[kept]), class_names)
+
+
+def _warn_of_spellings(class_names: tuple[str, ...], path: Path) -> None:
+    spellings = pd.Series(class_names).groupby([" ".join(name.casefold().split()) for name in class_names]).agg(list)
+    for names in spellings[spellings.str.len() > 1]:
+        print(f"WARNING: {path}: {names} differ in their spelling alone, and are taken for {len(names)} classes.")
 
 
 def _split(reviews: Reviews, share: float, seed: int, part: str) -> tuple[Reviews, Reviews]:
@@ -145,7 +128,8 @@ def _split(reviews: Reviews, share: float, seed: int, part: str) -> tuple[Review
         rare = reviews.class_names[int(counts.argmin())]
         raise UserError(
             f"Class '{rare}' has {counts.min()} reviews, too few to cut {share:.0%} off for {part}. "
-            f"At least {int(np.ceil(1 / min(share, 1 - share)))} are needed; add some or remove the class."
+            f"At least {int(np.ceil(1 / min(share, 1 - share)))} are needed; add some or remove the class. There are "
+            f"{len(counts)} classes; if that is not so, name the column that holds them with --label-column."
         )
     rest, cut = train_test_split(np.arange(len(reviews.labels)), test_size=share, stratify=reviews.labels, random_state=seed)
     return _pick(reviews, np.sort(rest)), _pick(reviews, np.sort(cut))
