@@ -5,7 +5,8 @@ bptt            truncated backpropagation through time: contiguous batches; Trun
 gradients       clipping inside the optimizer; GradientMonitor
 through_time    GradientThroughTime: how far back in time the loss is heard
 recall          make gradients: recall of a symbol after a lag, cell by cell
-data            where a dataset comes from; batches by length; fingerprints
+data            where a dataset comes from; fingerprints
+download        a public file, downloaded once: resumable, checked, unpacked
 training        seeds, precision, devices, standard callbacks, resume, Ctrl-C
 classification  measures and plots of a classifier's probabilities
 tables          the user's own tables as text: CSV and its kin, JSON Lines

@@ -5,9 +5,8 @@ Neither TensorFlow nor Keras is imported here before it is needed, so that a mis
 
 import hashlib
 import os
-import socket
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,11 +14,9 @@ import numpy as np
 
 from shared.cli import UserError
 
-PROBE_SECONDS = 3.0
 
-
-class Unavailable(Exception):
-    """The public dataset is neither prepared on this machine nor to be had from its host. The message says why."""
+class Unavailable(UserError):
+    """The public dataset can neither be read on this machine nor be downloaded. The message says why, and what to do."""
 
 
 class Splits(NamedTuple):
@@ -32,61 +29,43 @@ class Splits(NamedTuple):
     fingerprint: str
 
 
-def load_tfds(name: str, splits: list[str], host: str) -> list:
-    """Read a dataset of TensorFlow Datasets, downloading it only where that can succeed.
-
-    `tfds.load` with no network tries for minutes and leaves partial folders behind, so this first looks whether the
-    dataset lies prepared in `TFDS_DATA_DIR` (else in ~/tensorflow_datasets), then whether its host answers.
+def read_prepared(name: str, splits: list[str]) -> list[Callable[[], Iterator[dict]]] | None:
+    """What TensorFlow Datasets has prepared on this machine, in whatever version. Nothing is downloaded.
 
     Args:
-        name: as in the TFDS catalogue.
+        name: as in the TFDS catalogue, with the variant where there is one: "imdb_reviews/plain_text".
         splits: names of splits.
-        host: where its files come from, to be asked on port 80.
 
     Returns:
-        One `tf.data.Dataset` a split.
+        For each split a function that starts an iterator over its examples, dicts of NumPy values; None where the dataset
+        lies neither in `TFDS_DATA_DIR` nor, if that is not set, in ~/tensorflow_datasets.
 
     Raises:
-        Unavailable: if it is not prepared and the host does not answer, or the download fails.
+        Unavailable: if it lies there but can't be read; by the iterators too.
     """
-    import tensorflow_datasets as tfds
-    from tensorflow_datasets.core.download.util import DownloadError
-
-    folder = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
-    prepared = any((folder / name).glob("**/dataset_info.json"))
-    if not prepared and (reason := _silence(host)):
-        raise Unavailable(f"it is not prepared in {folder}, and {reason}")
+    folder = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser() / name
+    versions = sorted(path.parent for path in folder.glob("*/dataset_info.json"))
+    if not versions:
+        return None
     try:
-        return list(tfds.load(name, split=splits, data_dir=folder, download=not prepared))
-    except (OSError, DownloadError) as error:
-        raise Unavailable(f"reading or downloading it failed ({error})") from error
+        import tensorflow_datasets as tfds
+
+        parts = tfds.builder_from_directory(versions[-1]).as_dataset(split=splits)
+    except Exception as error:  # a damaged folder fails in many ways, all the way into protocol buffers
+        raise _unreadable(versions[-1], error) from error
+    return [lambda part=part: _examples(part, versions[-1]) for part in parts]
 
 
-def get_file(url: str) -> Path:
-    """A public file, from Keras's cache (~/.keras/datasets) or downloaded into it.
-
-    Raises:
-        Unavailable: if it is not there and its host does not answer, or the download fails.
-    """
-    import keras
-
-    name, host = url.rsplit("/", 1)[1], url.split("/")[2]
-    cached = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "datasets" / name
-    if not cached.exists() and (reason := _silence(host)):
-        raise Unavailable(f"it is not in {cached.parent}, and {reason}")
+def _examples(part, folder: Path) -> Iterator[dict]:
     try:
-        return Path(keras.utils.get_file(name, url))
-    except Exception as error:  # Keras raises a plain Exception where a download fails
-        raise Unavailable(f"downloading it failed ({error})") from error
+        yield from part.as_numpy_iterator()
+    except Exception as error:
+        raise _unreadable(folder, error) from error
 
 
-def _silence(host: str) -> str | None:
-    """Why `host` can't be reached, or None if it answers."""
-    try:
-        socket.create_connection((host, 80), timeout=PROBE_SECONDS).close()
-    except OSError as error:
-        return f"{host} does not answer ({error})"
-    return None
+def _unreadable(folder: Path, error: Exception) -> Unavailable:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return Unavailable(f"the prepared dataset in {folder} can't be read ({reason}); remove that folder")
 
 
 def existing_path(flag: str, path: str) -> Path:

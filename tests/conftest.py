@@ -7,6 +7,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # one answer on every machine
 import keras
 import numpy as np
 import pytest
+import requests
 import tensorflow as tf
 
 from shared.plots import plt
@@ -42,6 +43,18 @@ def gpu_in_name(monkeypatch):
     monkeypatch.setattr(
         tf.config, "list_logical_devices", lambda device_type=None: [gpu] if device_type == "GPU" else listed(device_type)
     )
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """No public dataset lies on this machine, and no host answers."""
+
+    def get(url, **_):
+        raise requests.ConnectionError("no route to host (test)")
+
+    monkeypatch.setattr(requests, "get", get)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "prepared"))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
 
 
 class StepTimes(keras.callbacks.Callback):

@@ -13,7 +13,6 @@ from sklearn.pipeline import make_pipeline
 
 from apps.sentiment import data, model, sample, text
 from apps.sentiment.config import Config
-from shared import data as shared_data
 from shared.cli import UserError
 
 THREE_CLASSES = [(f"this is review {n} about {label}", label) for n in range(40) for label in ("bad", "fine", "good")]
@@ -159,17 +158,14 @@ def test_train_and_test_with_other_classes_are_refused(tmp_path):
         data.load(Config(data=str(tmp_path / "mine")))
 
 
-def test_without_imdb_a_banner_says_why_and_the_sample_is_used(monkeypatch, capsys):
-    def unavailable(*_):
-        raise shared_data.Unavailable("the line is down")
-
-    monkeypatch.setattr(data, "load_tfds", unavailable)
+@pytest.mark.usefixtures("offline")
+def test_without_imdb_a_banner_says_why_and_the_sample_is_used(capsys):
     splits = data.load(Config(limit=200))
     assert splits.name == "sample"
     banner = capsys.readouterr().out
-    assert "IMDB could not be fetched: the line is down" in banner
+    assert "IMDB is not available: ai.stanford.edu does not answer" in banner
     assert "GENERATED SAMPLE" in banner
-    with pytest.raises(UserError, match="IMDB could not be had: the line is down"):
+    with pytest.raises(UserError, match=r"IMDB is not available: ai.stanford.edu does not answer"):
         data.load(Config(dataset="imdb"))
 
 

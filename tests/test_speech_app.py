@@ -376,11 +376,11 @@ def test_sample_has_its_own_speakers_in_every_part_and_says_each_word_otherwise(
 def test_tfds_classes_are_named(monkeypatch):
     rng = np.random.default_rng(0)
 
-    def load(name, splits, host):
-        rows = {"audio": rng.integers(-3_000, 3_000, (24, 9_000)), "label": np.arange(24) % 12}
-        return [tf.data.Dataset.from_tensor_slices(rows) for _ in splits]
+    def read(name, splits):
+        rows = [{"audio": rng.integers(-3_000, 3_000, 9_000), "label": number % 12} for number in range(24)]
+        return [lambda: iter(rows) for _ in splits]
 
-    monkeypatch.setattr(data, "load_tfds", load)
+    monkeypatch.setattr(data, "read_prepared", read)
     splits, background = data.load(replace(TINY, data=None, dataset="speech_commands"))
     assert splits.name == "speech_commands"
     assert np.bincount(splits.train.labels).tolist() == [2] * 12
@@ -392,13 +392,12 @@ def test_tfds_classes_are_named(monkeypatch):
     assert len(background) == 2 * RATE
 
 
-def test_without_network_the_sample_stands_in(monkeypatch, capsys):
-    monkeypatch.setenv("TFDS_DATA_DIR", "nowhere")
-    monkeypatch.setattr("shared.data._silence", lambda host: f"{host} does not answer (test)")
+@pytest.mark.usefixtures("offline")
+def test_without_network_the_sample_stands_in(capsys):
     splits, _ = data.load(replace(TINY, data=None, limit=1))
     assert splits.name == "sample"
     assert "Going on with the SAMPLE" in capsys.readouterr().out
-    with pytest.raises(UserError, match="Speech Commands could not be had"):
+    with pytest.raises(UserError, match="Speech Commands is not available"):
         data.load(replace(TINY, data=None, dataset="speech_commands"))
 
 

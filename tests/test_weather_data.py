@@ -396,13 +396,12 @@ def test_bad_flags_are_explained(flags, message):
         Config(**flags)
 
 
-def test_without_network_the_sample_stands_in(monkeypatch, capsys):
-    monkeypatch.setenv("KERAS_HOME", "nowhere")
-    monkeypatch.setattr("shared.data._silence", lambda host: f"{host} does not answer (test)")
+@pytest.mark.usefixtures("offline")
+def test_without_network_the_sample_stands_in(capsys):
     series = data.load(replace(DEFAULT, limit=3_000))
     assert series.name == "sample"
     assert "Going on with the SAMPLE" in capsys.readouterr().out
-    with pytest.raises(UserError, match="Jena's weather could not be had"):
+    with pytest.raises(UserError, match="Jena's weather is not available"):
         data.load(replace(DEFAULT, dataset="jena"))
 
 

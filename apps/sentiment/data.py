@@ -10,10 +10,15 @@ from sklearn.model_selection import train_test_split
 from apps.sentiment.config import Config
 from apps.sentiment.sample import make_reviews
 from shared.cli import UserError
-from shared.data import Splits, Unavailable, existing_path, fingerprint, load_tfds
+from shared.data import Splits, Unavailable, existing_path, fingerprint, read_prepared
+from shared.download import Source, fetch_archive
 from shared.tables import read_table, read_text
 
-IMDB_HOST = "ai.stanford.edu"
+IMDB = Source(
+    "http://ai.stanford.edu/~amaas/data/sentiment/aclImdb_v1.tar.gz",
+    name="aclImdb_v1.tar.gz",
+    sha256="c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe",
+)
 SAMPLE_SIZES = {"train": 20_000, "test": 5_000}
 
 
@@ -48,8 +53,8 @@ def _load_public(config: Config) -> tuple[str, Reviews, Reviews]:
             return "imdb_reviews", *_load_imdb(config.limit)
         except Unavailable as reason:
             if config.dataset == "imdb":
-                raise UserError(f"IMDB could not be had: {reason}. Set TFDS_DATA_DIR, or leave --dataset out.") from None
-            print(f"{'=' * 80}\nIMDB could not be fetched: {reason}.\nGoing on with GENERATED SAMPLE reviews. Their numbers")
+                raise UserError(f"IMDB is not available: {reason}. Without --dataset the sample is used.") from None
+            print(f"{'=' * 80}\nIMDB is not available: {reason}.\nGoing on with GENERATED SAMPLE reviews. Their numbers")
             print(f"say that the program works, nothing about real reviews.\n{'=' * 80}")
     counts = (min(SAMPLE_SIZES[part], config.limit or SAMPLE_SIZES[part]) for part in ("train", "test"))
     parts = (make_reviews(count, seed) for seed, count in enumerate(counts))
@@ -57,12 +62,20 @@ def _load_public(config: Config) -> tuple[str, Reviews, Reviews]:
 
 
 def _load_imdb(limit: int | None) -> list[Reviews]:
-    """The Large Movie Review Dataset (Maas et al., ACL 2011), 25,000 reviews to train with, 25,000 to test."""
-    parts, first = [], f"[:{limit}]" if limit else ""
-    for part in load_tfds("imdb_reviews", [f"train{first}", f"test{first}"], IMDB_HOST):
-        texts, labels = zip(*((row["text"].decode(), row["label"]) for row in part.as_numpy_iterator()), strict=True)
-        parts.append(Reviews(list(texts), np.array(labels), ("negative", "positive")))
-    return parts
+    """The Large Movie Review Dataset (Maas et al., ACL 2011), 25,000 reviews to train with, 25,000 to test.
+
+    As TensorFlow Datasets has prepared it, or as its authors publish it.
+    """
+    first = f"[:{limit}]" if limit else ""
+    if prepared := read_prepared("imdb_reviews/plain_text", [f"train{first}", f"test{first}"]):
+        parts = (zip(*((row["text"].decode(), row["label"]) for row in rows()), strict=True) for rows in prepared)
+        return [Reviews(list(texts), np.array(labels), ("negative", "positive")) for texts, labels in parts]
+    folder = fetch_archive(IMDB) / "aclImdb"
+    tables = (_read_tree(folder / part) for part in ("train", "test"))
+    return [
+        Reviews(table["text"].tolist(), (table["label"] == "pos").to_numpy(np.int64), ("negative", "positive"))
+        for table in tables
+    ]
 
 
 def _load_own(config: Config) -> tuple[Reviews, Reviews]:

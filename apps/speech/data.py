@@ -4,6 +4,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,9 +14,14 @@ from sklearn.model_selection import StratifiedGroupKFold
 from apps.speech import audio, sample
 from apps.speech.config import Config
 from shared.cli import UserError
-from shared.data import Splits, Unavailable, existing_path, fingerprint, load_tfds, write_array
+from shared.data import Splits, Unavailable, existing_path, fingerprint, read_prepared, write_array
+from shared.download import Source, fetch_archive
 
-SPEECH_COMMANDS_HOST = "download.tensorflow.org"
+SPEECH_COMMANDS = Source(  # 2.4 GB
+    "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz",
+    name="speech_commands_v0.02.tar.gz",
+    sha256="af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58",
+)
 COMMANDS = ("down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes")
 UNKNOWN, SILENCE, BACKGROUND = "_unknown_", "_silence_", "_background_noise_"
 PARTS = ("train", "validation", "test")
@@ -224,25 +230,27 @@ def _by_speaker(files: list[Path], seed: int) -> np.ndarray:
 def _catalogue_public(config: Config) -> Catalogue:
     if config.dataset != "sample":
         try:
-            return _catalogue_tfds(load_tfds("speech_commands", list(PARTS), SPEECH_COMMANDS_HOST), config)
+            if prepared := read_prepared("speech_commands", list(PARTS)):
+                return _catalogue_prepared(prepared, config)
+            return _catalogue_own(replace(config, data=str(fetch_archive(SPEECH_COMMANDS)), dataset="auto"))
         except Unavailable as reason:
             if config.dataset == "speech_commands":
                 raise UserError(
-                    f"Speech Commands could not be had: {reason}. Set TFDS_DATA_DIR, give --data, or leave --dataset out."
+                    f"Speech Commands is not available: {reason}. Give --data, or leave --dataset out for the sample."
                 ) from None
-            print(f"{'=' * 80}\nSpeech Commands could not be fetched: {reason}.\nGoing on with the SAMPLE, words from a")
+            print(f"{'=' * 80}\nSpeech Commands is not available: {reason}.\nGoing on with the SAMPLE, words from a")
             print(f"synthesizer. Its numbers say that the program works, nothing about real speech.\n{'=' * 80}")
     return _catalogue_sample(config)
 
 
-def _catalogue_tfds(parts: list, config: Config) -> Catalogue:
-    """Speech Commands (Warden, 2018) as TFDS has it: twelve classes, 16 kHz."""
+def _catalogue_prepared(parts: list[Callable[[], Iterator[dict]]], config: Config) -> Catalogue:
+    """Speech Commands (Warden, 2018) as TensorFlow Datasets has prepared it: twelve classes, 16 kHz."""
     names = [*COMMANDS, SILENCE, UNKNOWN]
-    words = [[names[row] for row in part.map(lambda row: row["label"]).as_numpy_iterator()] for part in parts]
+    words = [[names[row["label"]] for row in rows()] for rows in parts]
 
     def read(part: int, rows: list[int]) -> Iterator[np.ndarray]:
         kept = set(rows)
-        for number, row in enumerate(parts[part].as_numpy_iterator()):
+        for number, row in enumerate(parts[part]()):
             if number in kept:
                 yield audio.resample(audio.to_float(row["audio"]), 16_000, config.sample_rate)
 

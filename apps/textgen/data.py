@@ -10,9 +10,14 @@ import numpy as np
 
 from apps.textgen.config import Config
 from shared.cli import UserError
-from shared.data import Splits, Unavailable, existing_path, fingerprint, load_tfds, write_array
+from shared.data import Splits, Unavailable, existing_path, fingerprint, read_prepared, write_array
+from shared.download import Source, fetch
 
-SHAKESPEARE_HOST = "raw.githubusercontent.com"
+SHAKESPEARE = Source(
+    "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+    name="tiny_shakespeare.txt",
+    sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+)
 SAMPLE_CHARACTERS = 1_000_000
 CHUNK = 1 << 22  # bytes or characters that are held in memory at a time
 
@@ -69,17 +74,20 @@ def in_chunks(array: np.ndarray) -> Iterator[np.ndarray]:
 def _read_public(config: Config) -> tuple[str, Iterator[Iterator[str]]]:
     if config.dataset != "sample":
         try:
-            parts = load_tfds("tiny_shakespeare", ["train", "validation", "test"], SHAKESPEARE_HOST)
-            whole = "".join(row["text"].decode() for part in parts for row in part.as_numpy_iterator())
-            return "tiny_shakespeare", iter([iter([whole])])
+            return "tiny_shakespeare", iter([iter([_read_shakespeare()])])
         except Unavailable as reason:
             if config.dataset == "shakespeare":
-                raise UserError(
-                    f"Tiny Shakespeare could not be had: {reason}. Set TFDS_DATA_DIR, or leave --dataset out."
-                ) from None
-            print(f"{'=' * 80}\nTiny Shakespeare could not be fetched: {reason}.\nGoing on with the SAMPLE, the source code of")
+                raise UserError(f"Tiny Shakespeare is not available: {reason}. Without --dataset the sample is used.") from None
+            print(f"{'=' * 80}\nTiny Shakespeare is not available: {reason}.\nGoing on with the SAMPLE, the source code of")
             print(f"Python's standard library. Its numbers can't be compared with Shakespeare's.\n{'=' * 80}")
     return "sample", _read_standard_library()
+
+
+def _read_shakespeare() -> str:
+    """Tiny Shakespeare, 1,115,394 characters: as TensorFlow Datasets has prepared it, cut in three, or as it is published."""
+    if parts := read_prepared("tiny_shakespeare", ["train", "validation", "test"]):
+        return "".join(row["text"].decode() for rows in parts for row in rows())
+    return fetch(SHAKESPEARE).read_text(encoding="utf-8")
 
 
 def _read_standard_library() -> Iterator[Iterator[str]]:

@@ -2,6 +2,7 @@
 
 import csv
 import zipfile
+import zlib
 from collections import defaultdict
 from dataclasses import replace
 from itertools import count
@@ -15,9 +16,13 @@ from apps.weather.cleaning import TIME_OF_YEAR, Cleaned, clean, cut_in_time, ste
 from apps.weather.config import Config
 from apps.weather.sample import make_station
 from shared.cli import UserError
-from shared.data import Unavailable, existing_path, fingerprint, get_file
+from shared.data import Unavailable, existing_path, fingerprint
+from shared.download import Source, fetch
 
-JENA_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/jena_climate_2009_2016.csv.zip"
+JENA = Source(
+    "https://storage.googleapis.com/tensorflow/tf-keras-datasets/jena_climate_2009_2016.csv.zip",
+    name="jena_climate_2009_2016.csv.zip",
+)
 TIME_FORMATS = (
     "ISO8601",
     *(f"{date}{time}" for date in ("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y") for time in (" %H:%M:%S", " %H:%M", "")),
@@ -236,15 +241,23 @@ def _read_csv(path: Path) -> pd.DataFrame:
 def _read_public(config: Config) -> tuple[str, dict[str, pd.DataFrame]]:
     if config.dataset != "sample":
         try:
-            file = get_file(JENA_URL)
-            with zipfile.ZipFile(file) as archive, archive.open(archive.namelist()[0]) as content:
-                return "jena_2009_2016", {"jena": pd.read_csv(content)}
+            return "jena_2009_2016", {"jena": _read_jena(fetch(JENA))}
         except Unavailable as reason:
             if config.dataset == "jena":
-                raise UserError(f"Jena's weather could not be had: {reason}. Give --data, or leave --dataset out.") from None
-            print(f"{'=' * 80}\nJena's weather could not be fetched: {reason}.\nGoing on with the SAMPLE, a generated station.")
+                raise UserError(f"Jena's weather is not available: {reason}. Give --data, or leave --dataset out.") from None
+            print(f"{'=' * 80}\nJena's weather is not available: {reason}.\nGoing on with the SAMPLE, a generated station.")
             print(f"Its numbers say that the program works, nothing about real weather.\n{'=' * 80}")
     return "sample", {"sample": make_station()}
+
+
+def _read_jena(file: Path) -> pd.DataFrame:
+    """The station's years 2009 to 2016, a CSV in a zip."""
+    try:
+        with zipfile.ZipFile(file) as archive, archive.open(archive.namelist()[0]) as content:
+            return pd.read_csv(content)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        file.unlink()
+        raise Unavailable(f"{file} was damaged ({error}) and is removed; start again to download it") from None
 
 
 def with_step(config: Config, series: Series) -> Config:
