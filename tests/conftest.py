@@ -30,8 +30,9 @@ def small_plots():
 
 @pytest.fixture(autouse=True)
 def fresh_state(tmp_path, monkeypatch):
-    """Every test starts from seed 0, in an empty folder of its own."""
+    """Every test starts from seed 0, in float32, in an empty folder of its own."""
     monkeypatch.chdir(tmp_path)
+    keras.config.set_dtype_policy("float32")
     keras.utils.set_random_seed(0)
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from apps.textgen import predict, train
+from apps.textgen import predict, report, train
 from apps.textgen.config import DEFAULT, Config
-from apps.textgen.data import Text
-from apps.textgen.generate import Sampler, Sampling, choose, nats_per_character
+from apps.textgen.data import Text, block_size
+from apps.textgen.generate import Sampler, Sampling, choose, nats_by_block, nats_per_character
 from apps.textgen.model import build_generator, build_model, zero_states
 from shared import runs
 from shared.cli import UserError
@@ -49,8 +49,12 @@ def test_run_folder_is_whole(run_folder):
     metrics = json.loads((run_folder / "metrics.json").read_text())
     assert metrics["dataset"] == "own.txt"
     assert metrics["epochs"] == 2
-    assert metrics["beats_baseline"] == (metrics["test_nats_per_character"] < metrics["baseline_nats_per_character"])
     nats = metrics["test_nats_per_character"]
+    lead = metrics["lead"]
+    assert lead["metric"] == "nats_per_character"
+    assert lead["mean"] == pytest.approx(metrics["baseline_nats_per_character"] - nats)
+    assert lead["low"] <= lead["mean"] <= lead["high"]
+    assert metrics["beats_baseline"] == (lead["low"] > 0)
     assert metrics["test_bits_per_character"] == pytest.approx(nats / 0.6931472)
     assert metrics["test_perplexity"] == pytest.approx(np.exp(nats))
     assert nats < np.log(metrics["characters"])  # better than guessing
@@ -101,6 +105,12 @@ def test_too_short_a_text_leaves_no_run_folder():
     with pytest.raises(UserError, match="are needed"):
         train.train(TINY)
     assert not Path("runs").exists()
+
+
+def test_a_baseline_of_a_part_of_the_text_says_so():
+    summary = {"ngram_order": 5, "ngram_characters": 5_000_000, "train_characters": 90_000_000}
+    assert report.rows(summary) == {"network": "test", "baseline, 5-grams of the last 5,000,000 characters": "baseline"}
+    assert "baseline, 5-grams" in report.rows(summary | {"train_characters": 5_000_000})
 
 
 def ask(run_folder, capsys, **request):
@@ -281,8 +291,12 @@ def test_nats_per_character_is_that_of_one_long_pass_for_each_document(documents
     ids = np.random.default_rng(0).integers(2, 9, sum(documents))
     parts = np.split(ids, np.cumsum(documents)[:-1])
     expected = np.concatenate([nats_of(config, network, part) for part in parts if len(part) > 1])
-    nats = nats_per_character(config, network, Text(ids, np.array(documents)))
-    assert nats == pytest.approx(expected.mean(), abs=1e-5)
+    text = Text(ids, np.array(documents))
+    assert nats_per_character(config, network, text) == pytest.approx(expected.mean(), abs=1e-5)
+    by_character = np.concatenate([np.pad(nats_of(config, network, part), (1, 0)) if len(part) > 1 else [0] for part in parts])
+    size = block_size(text)
+    by_hand = [by_character[at : at + size].sum() for at in range(0, len(ids), size)]
+    np.testing.assert_allclose(nats_by_block(config, network, text), by_hand, atol=1e-3)
 
 
 def test_nats_per_character_of_a_long_text_in_streams():

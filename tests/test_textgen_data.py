@@ -137,12 +137,34 @@ def test_ngrams_are_interpolated_as_defined():
     train, text = ("".join(rng.choice(list("aab bcd"), size)) for size in (400, 60))
     parts = [data.Text(np.array([ord(c) - 95 if c != " " else 1 for c in one]), np.array([len(one)])) for one in (train, text)]
     fitted = baseline.fit_baseline(parts[0], parts[0], num_ids=7)
-    assert len(fitted.orders) == baseline.HIGHEST_ORDER  # on what it has counted, the longest are the best
+    assert len(fitted.orders) == baseline.MAX_ORDER  # on what it has counted, the longest are the best
     nats = baseline.nats_by_order(fitted, parts[1])
     for order in (1, 2, 3, 5):
         assert nats[order - 1] == pytest.approx(nats_by_hand(train, text, order, 7))
     two = data.Text(np.concatenate([parts[1].characters] * 2), np.array([60, 60]))  # the first of each is not asked for
     once_more = nats_by_hand(train, text + text, 1, 7) * 119 - nats_by_hand(train, text[0] * 2, 1, 7)
     assert baseline.nats_by_order(fitted, two)[0] == pytest.approx(once_more / 118)
+    assert baseline.nats_by_block(fitted, two).shape == (baseline.MAX_ORDER, 60)  # blocks of 2 characters
     chosen = baseline.fit_baseline(*parts, num_ids=7)
     assert len(chosen.orders) == np.argmin(nats) + 1
+
+
+def test_ngrams_count_the_end_of_a_text_that_is_too_long(monkeypatch):
+    ids = np.random.default_rng(0).integers(2, 9, 600)
+    whole, end = (data.Text(part, np.array([len(part)])) for part in (ids, ids[-100:]))
+    monkeypatch.setattr(baseline, "MAX_CHARACTERS", 100)
+    fitted, expected = (baseline.fit_baseline(text, end, num_ids=9) for text in (whole, end))
+    assert fitted.characters == 100
+    np.testing.assert_array_equal(baseline.nats_by_block(fitted, end), baseline.nats_by_block(expected, end))
+
+
+def test_nats_by_block_are_the_sums_over_neighbours(monkeypatch):
+    """Each block's sum is what its characters have by themselves, whatever the chunk in which they are looked up."""
+    ids = np.random.default_rng(0).integers(2, 9, 1000)
+    text = data.Text(ids, np.array([400, 600]))
+    fitted = baseline.fit_baseline(text, text, num_ids=9)
+    by_block = baseline.nats_by_block(fitted, text)[-1]
+    monkeypatch.setattr(baseline, "block_size", lambda text: 1)
+    single = baseline.nats_by_block(fitted, text)[-1]
+    assert single[0] == single[400] == 0  # each document's first character is not asked for
+    np.testing.assert_allclose(by_block, single.reshape(50, 20).sum(axis=1))

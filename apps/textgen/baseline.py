@@ -1,16 +1,15 @@
-"""The cheap rival: counted character n-grams, all orders interpolated (Witten and Bell, 1991). It sees `order - 1` steps."""
+"""The cheap baseline: counted character n-grams, all orders interpolated (Witten and Bell, 1991). It sees `order - 1` steps."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from apps.textgen.data import Text
+from apps.textgen.data import Text, block_size, count_targets
 
-HIGHEST_ORDER = 10
-MOST_CHARACTERS = 5_000_000  # of the training text, from its end: counting takes some hundred bytes a character
-
-CHUNK = 1_000_000
+MAX_ORDER = 10
+MAX_CHARACTERS = 5_000_000  # of the training text, from its end: counting takes some hundred bytes per character
+CHUNK = 1_000_000  # characters that are looked up at a time
 
 
 class Order(NamedTuple):
@@ -25,39 +24,48 @@ class Order(NamedTuple):
 class Baseline(NamedTuple):
     orders: list[Order]
     num_ids: int
+    characters: int  # how many were counted
 
 
 def fit_baseline(train: Text, validation: Text, num_ids: int) -> Baseline:
     """Count n-grams in `train`; how long they are is chosen on `validation`."""
-    context = np.zeros(min(len(train.characters), MOST_CHARACTERS), np.int64)
-    ids = np.asarray(train.characters[-len(context) :], np.int64)
+    characters = min(len(train.characters), MAX_CHARACTERS)
+    context = np.zeros(characters, np.int64)
+    ids = np.asarray(train.characters[-characters:], np.int64)
     orders, contexts = [], 1
-    for _ in range(HIGHEST_ORDER):
+    for _ in range(MAX_ORDER):
         keys, numbers, counts = np.unique(context * num_ids + ids, return_inverse=True, return_counts=True)
         of_context = keys // num_ids
-        orders.append(
-            Order(keys, counts, np.bincount(of_context, counts, contexts), np.bincount(of_context, minlength=contexts))
-        )
+        of_contexts = np.bincount(of_context, counts, contexts), np.bincount(of_context, minlength=contexts)
+        orders.append(Order(keys, *(array.astype(np.int32) for array in (counts, *of_contexts))))
         ids, context, contexts = ids[1:], numbers[:-1], len(keys)
-    best = int(np.argmin(nats_by_order(Baseline(orders, num_ids), validation)))
-    return Baseline(orders[: best + 1], num_ids)
+    every = Baseline(orders, num_ids, characters)
+    best = int(np.argmin(nats_by_order(every, validation)))
+    return every._replace(orders=orders[: best + 1])
 
 
 def nats_by_order(baseline: Baseline, text: Text) -> np.ndarray:
-    """Mean negative log likelihood, in nats a character, with n-grams of up to 1, 2, ... characters.
+    """Mean negative log likelihood, in nats per character, with n-grams of up to 1, 2, ... characters."""
+    return nats_by_block(baseline, text).sum(axis=1) / count_targets(text)
 
-    As the network, it is not asked for the first character of a document. A million characters are looked up at a time; each
-    million starts without a history.
+
+def nats_by_block(baseline: Baseline, text: Text) -> np.ndarray:
+    """Negative log likelihood of each block of the text, in nats, `(orders, blocks)`; see `apps.textgen.data.block_size`.
+
+    As the network, it is not asked for the first character of a document. Each chunk of a million characters starts without
+    a history.
     """
+    size = block_size(text)
+    blocks = np.zeros((len(baseline.orders), -(-len(text.characters) // size)))
     firsts = np.cumsum(text.document_lengths) - text.document_lengths
-    total, count = np.zeros(len(baseline.orders)), 0
     for start in range(0, len(text.characters), CHUNK):
         ids = np.asarray(text.characters[start : start + CHUNK], np.int64)
-        asked = np.ones(len(ids), bool)
-        asked[firsts[(firsts >= start) & (firsts < start + CHUNK)] - start] = False
-        total += [nats[asked].sum() for nats in _nats(baseline, ids)]
-        count += asked.sum()
-    return total / count
+        asked = np.ones(len(ids))
+        asked[firsts[(firsts >= start) & (firsts < start + CHUNK)] - start] = 0
+        block = (start + np.arange(len(ids))) // size
+        for of_order, nats in zip(blocks, _nats(baseline, ids), strict=True):
+            np.add.at(of_order, block, nats * asked)
+    return blocks
 
 
 def _nats(baseline: Baseline, ids: np.ndarray) -> Iterator[np.ndarray]:

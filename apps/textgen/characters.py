@@ -1,6 +1,5 @@
 """From characters to ids and back. 0 is padding and 1 the unknown character; the others stand in the order of Unicode."""
 
-import keras
 import numpy as np
 
 from apps.textgen.data import Text, in_chunks
@@ -9,7 +8,7 @@ from shared.data import write_array
 
 UNKNOWN = 1
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-MOST_CHARACTERS = 10_000
+MAX_CHARACTERS = 10_000
 
 
 def learn_vocabulary(text: Text, min_count: int) -> list[str]:
@@ -17,7 +16,7 @@ def learn_vocabulary(text: Text, min_count: int) -> list[str]:
     counts = np.zeros(0x110000, np.int64)
     for chunk in in_chunks(text.characters):
         counts += np.bincount(chunk, minlength=len(counts))
-    frequent = np.argsort(-counts, kind="stable")[:MOST_CHARACTERS]
+    frequent = np.argsort(-counts, kind="stable")[:MAX_CHARACTERS]
     known = np.sort(frequent[counts[frequent] >= min_count])
     if not known.size:
         raise UserError(f"No character comes up {min_count} times in the training text; lower --min-count.")
@@ -37,6 +36,8 @@ def decode(ids, vocabulary: list[str]) -> str:
     return "".join(characters[number] for number in ids)
 
 
-def build_lookup(vocabulary: list[str]) -> keras.layers.Layer:
+def build_lookup(vocabulary: list[str]):
     """`encode` as a layer, from strings `(batch,)` to ids `(batch, time)`; it carries the vocabulary into the saved model."""
+    import keras  # here, so that a text can be looked at without TensorFlow
+
     return keras.layers.TextVectorization(standardize=None, split="character", vocabulary=vocabulary, name="characters")

@@ -52,8 +52,8 @@ def load(config: Config) -> Splits:
 
 def check_length(text: Splits, config: Config) -> None:
     """Raise a UserError if the training text does not fill one batch, or if another part has nothing to predict."""
-    least, found = config.batch_size * config.sequence_length, _targets(text.train)
-    if found < least or not _targets(text.validation) or not _targets(text.test):
+    least, found = config.batch_size * config.sequence_length, count_targets(text.train)
+    if found < least or not count_targets(text.validation) or not count_targets(text.test):
         raise UserError(
             f"{text.name} has {found} characters to predict in training; one batch is --batch-size {config.batch_size} streams "
             f"of --sequence-length {config.sequence_length}, so {least} are needed. The shortest text that works has "
@@ -61,9 +61,17 @@ def check_length(text: Splits, config: Config) -> None:
         )
 
 
-def _targets(text: Text) -> int:
+def count_targets(text: Text) -> int:
     """Characters to predict: all but each document's first."""
     return int(np.maximum(text.document_lengths - 1, 0).sum())
+
+
+def block_size(text: Text) -> int:
+    """Neighbouring characters whose nats are kept as one sum: 1,000, or fewer in a short text, which gets 50 blocks.
+
+    Characters that stand near each other are easy or hard together: as single examples they would count too much.
+    """
+    return int(np.clip(len(text.characters) // 50, 1, 1_000))
 
 
 def in_chunks(array: np.ndarray) -> Iterator[np.ndarray]:

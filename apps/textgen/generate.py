@@ -10,13 +10,13 @@ from keras import ops
 
 from apps.textgen.characters import UNKNOWN
 from apps.textgen.config import Config
-from apps.textgen.data import Text
+from apps.textgen.data import Text, block_size, count_targets
 from apps.textgen.model import zero_states
 from shared import rnn
 from shared.bptt import contiguous_batches, contiguous_windows
 
 EVALUATION_LENGTH = 256  # steps in a window
-MOST_LOGITS = 2**24  # numbers (64 MiB) of an evaluation window; a script of thousands of characters gets fewer streams
+MAX_LOGITS = 2**24  # numbers (64 MiB) of an evaluation window; a script of thousands of characters gets fewer streams
 CHUNK = 32  # characters that the compiled loop makes before it hands them out
 
 
@@ -106,23 +106,33 @@ def choose(logits, sampling: Sampling, seed):
 
 
 def nats_per_character(config: Config, generator: keras.Model, text: Text) -> float:
-    """Mean negative log likelihood of a text, read as in training: in streams, the state carried from window to window.
+    """Mean negative log likelihood of a text, see `nats_by_block`."""
+    return float(nats_by_block(config, generator, text).sum() / count_targets(text))
 
-    A stream is 10,000 characters long or more, so that it hardly matters that it starts from nothing.
+
+def nats_by_block(config: Config, generator: keras.Model, text: Text) -> np.ndarray:
+    """Negative log likelihood of each block of a text, in nats, `(blocks,)`; see `apps.textgen.data.block_size`.
+
+    The text is read as in training: in streams, the state carried from window to window. A stream is 10,000 characters long
+    or more, so that it hardly matters that it starts from zero.
     """
-    most = MOST_LOGITS // (EVALUATION_LENGTH * generator.output["logits"].shape[-1])
+    size = block_size(text)
+    blocks = np.zeros(-(-len(text.characters) // size))
+    most = MAX_LOGITS // (EVALUATION_LENGTH * generator.output["logits"].shape[-1])
     streams = int(np.clip(len(text.characters) // 10_000, 1, np.clip(most, 1, 64)))
     windows = contiguous_windows(text.document_lengths, streams, EVALUATION_LENGTH)
-    states, total = zero_states(config, streams), 0.0
+    states = zero_states(config, streams)
 
     @tf.function
     def read(inputs, targets, weights, states, kept):
         states = keras.tree.map_structure(lambda state: state * kept, states)
         after = generator({"ids": inputs, "states": states})
         nats = ops.sparse_categorical_crossentropy(targets, after["logits"], from_logits=True)
-        return ops.sum(nats * weights), after["states"]
+        return nats * weights, after["states"]
 
-    for batch, fresh in zip(contiguous_batches(text.characters, windows, EVALUATION_LENGTH), windows.fresh, strict=True):
+    batches = contiguous_batches(text.characters, windows, EVALUATION_LENGTH)
+    for batch, starts, fresh in zip(batches, windows.starts, windows.fresh, strict=True):
         nats, states = read(*batch, states, tf.constant(~fresh[:, None], tf.float32))
-        total += float(nats)
-    return total / int(windows.lengths.sum())
+        block = (starts[:, None] + 1 + np.arange(EVALUATION_LENGTH)) // size  # of the targets
+        np.add.at(blocks, np.minimum(block, len(blocks) - 1), nats.numpy())  # what lies behind the end has weight 0
+    return blocks

@@ -47,7 +47,7 @@ class SampleText(keras.callbacks.Callback):
 
 
 def measures(nats: dict[str, float]) -> dict[str, float]:
-    """Nats a character, by whose they are, in the three units of the field."""
+    """Nats per character, by whose they are, in the three units of the field."""
     units = {"nats_per_character": lambda n: n, "bits_per_character": lambda n: n / np.log(2), "perplexity": np.exp}
     return {f"{who}_{unit}": float(of(value)) for who, value in nats.items() for unit, of in units.items()}
 
@@ -65,7 +65,9 @@ def write(folder: Path, summary: dict, sample: str) -> None:
 
 def rows(summary: dict) -> dict[str, str]:
     """Rows of the table of scores and the prefixes of their measures."""
-    return {"network": "test", f"baseline, {summary['ngram_order']}-grams": "baseline"}
+    counted = summary["ngram_characters"]
+    of = f" of the last {counted:,} characters" if counted < summary["train_characters"] else ""
+    return {"network": "test", f"baseline, {summary['ngram_order']}-grams{of}": "baseline"}
 
 
 def part(summary: dict) -> str:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from apps.textgen import baseline, characters, data
 from apps.textgen.config import PRESETS, Config
 from shared import cli
 
@@ -10,19 +11,7 @@ FEW_UPDATES = 500
 
 def train(config: Config) -> Path:
     """Train, evaluate once on test, and write the run folder. Returns its path."""
-    # Imported here, so that --help and a wrong flag are answered at once.
-    import keras
-
-    from apps.textgen import baseline, characters, data, report
-    from apps.textgen.generate import nats_per_character
-    from apps.textgen.model import build_generator, build_model, build_servable
-    from shared import gradients, rnn, runs, training
-    from shared.bptt import TruncatedBPTT, contiguous_batches, contiguous_windows
-    from shared.report import announce, scores
-    from shared.through_time import GradientThroughTime, last_step_cross_entropy
-
-    # 1. Data
-    training.setup(config.seed, config.deterministic, config.precision)
+    # 1. Data, and the baseline: all that can be wrong with a text is found before TensorFlow is imported
     text = data.load(config)
     data.check_length(text, config)
     vocabulary = characters.learn_vocabulary(text.train, config.min_count)
@@ -32,6 +21,18 @@ def train(config: Config) -> Path:
     )
     sizes = [f"{len(part.characters):,}" for part in (text.train, text.validation)]
     print(f"{text.name}: {sizes[0]} characters to train, {sizes[1]} to validate, {len(vocabulary)} different ones.")
+    ngrams = baseline.fit_baseline(text.train, text.validation, num_ids)
+
+    import keras
+
+    from apps.textgen import report
+    from apps.textgen.model import build_generator, build_model, build_servable
+    from shared import gradients, rnn, runs, training
+    from shared.bptt import TruncatedBPTT, contiguous_batches, contiguous_windows
+    from shared.report import announce, scores
+    from shared.through_time import GradientThroughTime, last_step_cross_entropy
+
+    training.setup(config.seed, config.deterministic, config.precision)
     about = runs.environment(text.name, text.fingerprint)
     run = runs.Run.resume("textgen", config, about) if config.resume else runs.Run.start("textgen", config, about)
     shape = config.batch_size, config.sequence_length
@@ -86,13 +87,7 @@ def train(config: Config) -> Path:
     generator.set_weights(network.get_weights())
     build_servable(config, characters.build_lookup(vocabulary), generator).save(run.path / "model.keras")
 
-    # 4. Test, touched here and nowhere before; baseline; report
-    rival = baseline.fit_baseline(text.train, text.validation, num_ids)
-    nats = {
-        "validation": nats_per_character(config, generator, text.validation),
-        "test": nats_per_character(config, generator, text.test),
-        "baseline": float(baseline.nats_by_order(rival, text.test)[-1]),
-    }
+    # 4. Test, touched here and nowhere before; report
     summary = {
         "app": "textgen",
         "preset": config.preset,
@@ -104,9 +99,10 @@ def train(config: Config) -> Path:
         "epochs": resume.epochs,
         "interrupted": network.interrupted,
         "train_seconds": resume.seconds,
-        "ngram_order": len(rival.orders),
-        **report.measures(nats),
-        "beats_baseline": nats["test"] < nats["baseline"],
+        "ngram_order": len(ngrams.orders),
+        "ngram_characters": ngrams.characters,
+        "train_characters": len(text.train.characters),
+        **evaluate(config, generator, ngrams, text),
     }
     report.write(run.path, summary, sample.make(length=1000))
     run.write_json("metrics.json", summary)
@@ -114,6 +110,29 @@ def train(config: Config) -> Path:
     path = run.finish()
     announce(path, summary, scores(summary, report.rows(summary)), report.part(summary), "the n-grams", "make textgen-predict")
     return path
+
+
+def evaluate(config: Config, generator, ngrams: baseline.Baseline, text) -> dict:
+    """Measure network and baseline, character by character, on validation and test; compare them on test."""
+    from apps.textgen.generate import nats_by_block, nats_per_character
+    from apps.textgen.report import measures
+    from shared.comparison import paired_bootstrap
+
+    of_network = nats_by_block(config, generator, text.test)
+    of_baseline = baseline.nats_by_block(ngrams, text.test)[-1]
+    count = data.count_targets(text.test)
+    nats = {
+        "validation": nats_per_character(config, generator, text.validation),
+        "test": of_network.sum() / count,
+        "baseline": of_baseline.sum() / count,
+    }
+    scale = len(of_network) / count  # so that the mean over blocks is that over characters
+    lead = paired_bootstrap(of_network * scale, of_baseline * scale, higher_is_better=False)
+    return {
+        **measures(nats),
+        "beats_baseline": lead.verdict == "better",
+        "lead": {"metric": "nats_per_character", **lead._asdict(), "verdict": lead.verdict},
+    }
 
 
 def main() -> None:
