@@ -8,10 +8,9 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
-from shared import rehearsal, runs
+from shared import runs
 from shared.cli import UserError
 from shared.plots import save_figure
-from shared.report import print_table
 
 
 class Findings(NamedTuple):
@@ -37,6 +36,8 @@ def tell(findings: Findings, train: Callable, presets: Mapping[str, object], con
     Raises:
         SystemExit: with status 1 where training would be pointless; its minutes are then not measured.
     """
+    from shared.report import print_table  # loads TensorFlow: not before the data was looked at
+
     for title, table in findings.tables.items():
         print_table(table, f"{findings.dataset}: {title}", digits=3)
     folder = runs.ROOT / findings.app / "check"
@@ -55,6 +56,8 @@ def tell(findings: Findings, train: Callable, presets: Mapping[str, object], con
 
 def expected_minutes(train: Callable, presets: Mapping[str, object], config: object) -> pd.DataFrame:
     """For each preset the milliseconds of a step and the minutes of its training on the data of `config`."""
+    from shared import rehearsal  # loads TensorFlow
+
     own = {
         field.name: getattr(config, field.name)
         for field in dataclasses.fields(config)

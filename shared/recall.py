@@ -171,13 +171,13 @@ def _plot_recall(axes, recalled, name: str, clipped: bool) -> None:
 
 
 def summarize(table):
-    """The table as text: of each network the mean over the seeds, below it the smallest and the largest value."""
+    """The table as text: of each network the mean over the seeds, below it the smallest and the largest value, a line each."""
     groups = table.drop(columns="seed").groupby(["network", "clipping"], sort=False)
 
     def cell(values) -> str:
         if values.nunique(dropna=False) == 1:
             return f"{values.iloc[0]:.3g}"
-        return f"{values.mean():.3g}\n{values.min():.3g}..{values.max():.3g}"
+        return "\n".join(f"{value:.3g}" for value in (values.mean(), values.min(), values.max()))
 
     return groups.agg(cell).reset_index()
 
@@ -189,7 +189,7 @@ def announce(folder: Path, table) -> None:
 
     seeds = ", ".join(map(str, table["seed"].unique()))
     shown = Table(
-        title=f"Gradient decay per step, and fraction recalled by lag (chance: 0.125); mean and range of seeds {seeds}",
+        title=f"Gradient decay per step; fraction recalled by lag (chance: 0.125); mean, smallest, largest of seeds {seeds}",
         show_lines=True,
     )
     summary = summarize(table)

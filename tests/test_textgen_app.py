@@ -1,8 +1,11 @@
 """The text generation app by its commands, made tiny; sampling against NumPy."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from apps.textgen.model import build_generator, build_model, zero_states
 from shared import runs
 from shared.cli import UserError
 
+REPOSITORY = Path(__file__).parent.parent
 TEXT = "".join(f"{n} green bottles hanging on the wall, and if one should fall: {n - 1}.\n" for n in range(60, 0, -1))
 TINY = replace(DEFAULT, preset="smoke", data="own.txt", units=16, embedding_dim=8, epochs=2, batch_size=4, sequence_length=20)
 
@@ -175,7 +179,10 @@ def test_colours_say_how_sure_the_network_was(capsys, monkeypatch):
         ({"prompt": "ä", "on_unknown": "skip"}, "no character that the network knows"),
         ({"prompt": ""}, "--prompt is empty"),
         ({"seed": 2**31}, "--seed is 0 or more and below"),
-        ({"temperature": -1.0}, "--temperature is 0 or more; got -1.0"),
+        ({"temperature": -1.0}, "--temperature is 0 or more.*got -1.0"),
+        ({"temperature": float("nan")}, "--temperature is 0 or more.*got nan"),
+        ({"temperature": float("inf")}, "--temperature is 0 or more.*got inf"),
+        ({"top_k": 0}, "--top-k is 1 or more"),
         ({"top_p": 0.0}, "--top-p lies above 0"),
         ({"length": 0}, "--length is 1 or more"),
     ],
@@ -248,6 +255,9 @@ LOGITS = np.log(np.array([0.2, 0.1, 0.3, 0.2, 0.12, 0.06, 0.02], "float32"))  # 
         (Sampling(), np.array([0, 0, 0.3, 0.2, 0.12, 0.06, 0.02])),
         (Sampling(temperature=0.5), np.array([0, 0, 0.3, 0.2, 0.12, 0.06, 0.02]) ** 2),
         (Sampling(temperature=0), np.array([0, 0, 1, 0, 0, 0, 0])),
+        (Sampling(temperature=1e-40), np.array([0, 0, 1, 0, 0, 0, 0])),
+        (Sampling(temperature=1e30), np.array([0, 0, 1, 1, 1, 1, 1])),
+        (Sampling(top_k=1_000), np.array([0, 0, 0.3, 0.2, 0.12, 0.06, 0.02])),
         (Sampling(top_k=2), np.array([0, 0, 0.3, 0.2, 0, 0, 0])),
         (Sampling(top_p=0.8), np.array([0, 0, 0.3, 0.2, 0.12, 0, 0])),
         (Sampling(top_p=0.01), np.array([0, 0, 1, 0, 0, 0, 0])),
@@ -333,4 +343,18 @@ def test_a_min_count_that_leaves_no_character_is_told():
     Path("own.txt").write_text(TEXT)
     with pytest.raises(UserError, match="lower --min-count"):
         train.train(replace(TINY, min_count=1_000_000))
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "check"])
+def test_a_wrong_path_is_answered_without_tensorflow(command):
+    code = (
+        f"import sys; from apps.textgen import {command}; from shared import cli; sys.argv[1:] = ['--data', 'nowhere']\n"
+        f"try: cli.run({command}.main)\n"
+        "finally: print('tensorflow' in sys.modules, 'keras' in sys.modules)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert (ended.returncode, ended.stdout.split()) == (2, ["False", "False"])
+    assert "--data nowhere: there is no such file or folder" in ended.stderr
     assert not Path("runs").exists()

@@ -29,14 +29,15 @@ def as_string(text):
 def test_a_file_is_read_as_it_is_with_plain_line_ends(chunk, monkeypatch):
     monkeypatch.setattr(data, "CHUNK", chunk)
     content = "\N{BYTE ORDER MARK}Zwölf\r\nBoxkämpfer\rjagen \N{GRINNING FACE}\n日本語\r\n"
-    parts = load("own.txt", content.encode())
-    assert as_string(parts.train) + as_string(parts.validation) + as_string(parts.test) == (
-        "Zwölf\nBoxkämpfer\njagen \N{GRINNING FACE}\n日本語\n"
-    )
+    for encoded in (content.encode(), content.encode("utf-16-le"), content.encode("utf-16-be")):
+        parts = load("own.txt", encoded)
+        assert as_string(parts.train) + as_string(parts.validation) + as_string(parts.test) == (
+            "Zwölf\nBoxkämpfer\njagen \N{GRINNING FACE}\n日本語\n"
+        )
 
 
 def test_a_folder_is_a_document_a_file_in_order():
-    for name, content in (("b.txt", "B" * 50), ("a.txt", "a" * 100), ("c.md", "no")):
+    for name, content in (("b.TXT", "B" * 50), ("a.txt", "a" * 100), ("c.md", "no")):
         Path(name).write_text(content)
     parts = load(".")
     assert as_string(parts.train) == "a" * 100 + "B" * 35
@@ -62,7 +63,10 @@ def test_limit_takes_the_first_characters():
     ("content", "message"),
     [
         (b"", "own.txt is empty"),
-        (b"text \0 text", r"binary file \(byte 5 is 0\)"),
+        (b"text \0 text", "binary file.*expected UTF-8"),
+        ("no mark".encode("utf-16-le"), "iconv -f utf-16le"),
+        ("half an emoji: \ud83d".encode("utf-16", "surrogatepass"), "begins as UTF-16, but unexpected end of data"),
+        ("half an emoji: \ud83d".encode("utf-8", "surrogatepass"), "not UTF-8"),
         ("Zw\xf6lf".encode("latin1"), "not UTF-8.*iconv -f latin1"),
         (b"cut off: \xe6\x97", "not UTF-8"),
     ],
@@ -76,7 +80,7 @@ def test_what_is_not_there_is_named():
     with pytest.raises(UserError, match="no such file or folder"):
         load("nowhere.txt")
     Path("empty").mkdir()
-    with pytest.raises(UserError, match="found none"):
+    with pytest.raises(UserError, match=r"no \.txt file in this folder"):
         load("empty")
 
 

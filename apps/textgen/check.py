@@ -6,6 +6,7 @@ from scipy.stats import entropy
 
 from apps.textgen import characters, data
 from apps.textgen.config import PRESETS, Config
+from apps.textgen.train import train
 from shared import cli
 from shared.check import Findings, repeated, tell
 from shared.plots import plt
@@ -19,9 +20,9 @@ LONGEST_LOOKED_AT = 5_000_000  # characters of a part, for its lines
 def check(config: Config) -> Findings:
     """Count the characters and lines of each part; see how much of one part is unknown to, or stands in, another."""
     text = data.load(config)
+    data.check_length(text, config)
     parts = {"train": text.train, "validation": text.validation, "test": text.test}
     counts = {part: _count(found) for part, found in parts.items()}
-    data.check_length(text, config)
     known = np.zeros(0x110000, bool)
     vocabulary = characters.learn_vocabulary(text.train, config.min_count)
     known[[ord(character) for character in vocabulary]] = True
@@ -87,8 +88,6 @@ def _plot_frequencies(counts: np.ndarray):
 
 
 def main() -> None:
-    from apps.textgen.train import train
-
     config = cli.parse(PRESETS, __doc__)
     tell(check(config), train, PRESETS, config)
 

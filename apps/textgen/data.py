@@ -12,6 +12,7 @@ from apps.textgen.config import Config
 from shared.cli import UserError
 from shared.data import Splits, Unavailable, existing_path, fingerprint, read_prepared, write_array
 from shared.download import Source, fetch
+from shared.tables import MARKS
 
 SHAKESPEARE = Source(
     "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
@@ -35,7 +36,7 @@ def load(config: Config) -> Splits:
     With `--split 90/10` test is validation.
 
     Raises:
-        UserError: for a file that is not there, is empty or is no UTF-8 text.
+        UserError: for a file that is not there, is empty or is neither UTF-8 nor marked UTF-16.
     """
     if config.data:
         name, documents = Path(config.data).resolve().name, _read_own(existing_path("--data", config.data))
@@ -110,33 +111,53 @@ def _read_standard_library() -> Iterator[Iterator[str]]:
 
 
 def _read_own(path: Path) -> Iterator[Iterator[str]]:
-    files = [file for file in sorted(path.rglob("*.txt")) if file.is_file()] if path.is_dir() else [path]
+    files = [path]
+    if path.is_dir():
+        files = [file for file in sorted(path.rglob("*")) if file.is_file() and file.suffix.lower() == ".txt"]
     if not files:
-        raise UserError(f"--data {path}: expected .txt files in this folder; found none.")
+        raise UserError(f"--data '{path}': there is no .txt file in this folder. Give one file, or rename those in it to .txt.")
     return (_read_file(file) for file in files)
 
 
 def _read_file(path: Path) -> Iterator[str]:
     """The content, a chunk at a time, with line ends as \\n."""
-    decode = codecs.getincrementaldecoder("utf-8-sig")().decode
-    position, carry = 0, ""
+    carry = ""
+    for text, is_last in _decode(path):
+        text = carry + text
+        carry = text[-1:] if text.endswith("\r") and not is_last else ""  # its \n may stand in the next chunk
+        yield text.removesuffix(carry).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _decode(path: Path) -> Iterator[tuple[str, bool]]:
+    """The content of a UTF-8 file, or of a UTF-16 file that begins with a byte order mark; whether a chunk is the last."""
     with path.open("rb") as file:
-        while True:
-            content = file.read(CHUNK)
-            if b"\0" in content:
-                raise UserError(f"{path} is a binary file (byte {position + content.index(0)} is 0); expected UTF-8 text.")
-            try:
-                text = carry + decode(content, final=not content)
-            except UnicodeDecodeError as error:
-                raise UserError(
-                    f"{path} is not UTF-8 (byte {error.object[error.start]:#x} after {position} bytes or more). If it is "
-                    f"Latin-1, convert it: iconv -f latin1 -t utf-8 {path} > {path.stem}-utf8{path.suffix}"
-                ) from None
-            carry = text[-1:] if text.endswith("\r") and content else ""  # its \n may stand in the next chunk
-            yield text.removesuffix(carry).replace("\r\n", "\n").replace("\r", "\n")
-            if not content:
-                return
+        head = file.read(3)
+        encoding = next((encoding for mark, encoding in MARKS.items() if head.startswith(mark)), "utf-8")
+        decoder = codecs.getincrementaldecoder(encoding)()
+        file.seek(position := 0)
+        while content := file.read(CHUNK):
+            yield _decode_chunk(decoder, content, path, position), False
             position += len(content)
+        yield _decode_chunk(decoder, b"", path, position), True
+
+
+def _decode_chunk(decoder: codecs.IncrementalDecoder, content: bytes, path: Path, position: int) -> str:
+    converted = f"'{path}' > '{path.stem}-utf8{path.suffix}'"
+    try:
+        text = decoder.decode(content, final=not content)
+    except UnicodeDecodeError as error:
+        if error.encoding.startswith("utf-16"):
+            raise UserError(f"{path} begins as UTF-16, but {error.reason}. Save it again, as UTF-8.") from None
+        raise UserError(
+            f"{path} is not UTF-8 (byte {error.object[error.start]:#x} after {position} bytes or more). If it is "
+            f"Latin-1, convert it: iconv -f latin1 -t utf-8 {converted}"
+        ) from None
+    if "\0" in text:
+        raise UserError(
+            f"{path} is a binary file (it holds a zero after {position} bytes or more); expected UTF-8 text. If it is "
+            f"UTF-16, convert it: iconv -f utf-16le -t utf-8 {converted}"
+        )
+    return text
 
 
 def _store(documents: Iterable[Iterable[str]]) -> Text:

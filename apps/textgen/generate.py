@@ -17,6 +17,7 @@ from shared.bptt import contiguous_batches, contiguous_windows
 
 EVALUATION_LENGTH = 256  # steps in a window
 MAX_LOGITS = 2**24  # numbers (64 MiB) of an evaluation window; a script of thousands of characters gets fewer streams
+MIN_TEMPERATURE = 1e-6  # below it, logits divided by it overflow, and the likeliest character is chosen in any case
 CHUNK = 32  # characters that the compiled loop makes before it hands them out
 
 
@@ -88,7 +89,7 @@ def choose(logits, sampling: Sampling, seed):
     """Draw ids `(samples,)` from logits `(samples, num_ids)`. Padding and the unknown character are never chosen."""
     num_ids = logits.shape[-1]
     logits = ops.where(ops.arange(num_ids) > UNKNOWN, logits, -np.inf)
-    if sampling.temperature == 0:
+    if sampling.temperature < MIN_TEMPERATURE:
         return ops.cast(ops.argmax(logits, axis=-1), "int32")
     logits = logits / sampling.temperature
     if sampling.top_k and sampling.top_k < num_ids:

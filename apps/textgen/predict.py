@@ -1,5 +1,6 @@
 """Write text with a trained run: python -m apps.textgen.predict --prompt "ROMEO:" (or: make textgen-predict)."""
 
+import math
 import sys
 from dataclasses import dataclass
 from typing import Literal
@@ -37,7 +38,8 @@ class Request:
 
     def __post_init__(self):
         check_at_least(1, self, "length", "top_k", "samples")
-        check_at_least(0, self, "temperature")
+        if not 0 <= self.temperature < math.inf:
+            raise UserError(f"--temperature is 0 or more, and finite; got {self.temperature}.")
         check_seed(self)
         if not 0 < self.top_p <= 1:
             raise UserError(f"--top-p lies above 0 and is at most 1; got {self.top_p}.")
@@ -49,7 +51,7 @@ def predict(request: Request) -> None:
     """Print the prompt and what follows, as it is made."""
     folder = runs.find("textgen", request.run)
     metrics = runs.read_json(folder / "metrics.json")
-    print(f"Asking {folder}, trained on {metrics['dataset']} (preset {metrics['preset']}).", file=sys.stderr)
+    print(f"Loading {folder}, trained on {metrics['dataset']} (preset {metrics['preset']}).", file=sys.stderr)
 
     import keras
     import numpy as np
