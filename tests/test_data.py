@@ -77,10 +77,17 @@ def test_fingerprint_tells_content_and_cuts_apart():
 def prepare(folder, version, texts):
     """A dataset as TensorFlow Datasets leaves it, of a version that its own code no longer knows."""
     features = tfds.features.FeaturesDict({"text": tfds.features.Text(), "label": tfds.features.ClassLabel(num_classes=2)})
-    rows = {"train": [{"text": text, "label": number % 2} for number, text in enumerate(texts)]}
-    tfds.dataset_builders.store_as_tfds_dataset(
-        name="imdb_reviews", version=version, config="plain_text", features=features, split_datasets=rows, data_dir=folder
+    rows = tf.data.Dataset.from_tensor_slices({"text": texts, "label": np.arange(len(texts)) % 2})
+    builder = tfds.dataset_builders.TfDataBuilder(
+        name="imdb_reviews",
+        version=version,
+        config="plain_text",
+        features=features,
+        split_datasets={"train": rows},
+        data_dir=folder,
+        file_format="tfrecord",
     )
+    builder.download_and_prepare()
 
 
 def test_a_prepared_dataset_is_read_whatever_its_version(tmp_path, monkeypatch):
@@ -98,7 +105,7 @@ def test_a_damaged_prepared_dataset_says_which_folder_to_remove(tmp_path, monkey
     folder = tmp_path / "imdb_reviews" / "plain_text" / "0.1.0"
     with pytest.raises(data.Unavailable, match=rf"{folder} can't be read \(.*\); remove that folder"):
         data.read_prepared("imdb_reviews/plain_text", ["nosuch"])
-    [records] = folder.glob("*.array_record*") or folder.glob("*.tfrecord*")
+    [records] = folder.glob("*.tfrecord*")
     records.write_bytes(b"not a record")
     [rows] = data.read_prepared("imdb_reviews/plain_text", ["train"])
     with pytest.raises(data.Unavailable, match=rf"{folder} can't be read"):
