@@ -1,4 +1,4 @@
-"""See why gates and clipping help: recall a symbol after a lag: python -m shared.recall (or: make gradients).
+"""See what gates and clipping do: recall a symbol after a lag: python -m shared.recall (or: make gradients).
 
 step        1  2  3  4  5  6  7  8          eight symbols to recall (A to H), one of them somewhere, and
 input       x  q  C  z  x  x  w  q          eight others all around that say nothing
