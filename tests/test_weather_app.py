@@ -307,8 +307,26 @@ def test_benchmark_preset_takes_the_rows_as_they_are():
     assert series.values.min() == -9999.0
 
 
+@pytest.mark.parametrize("number", [2, 3, 7])
+def test_backtest_judges_on_disjoint_equal_stretches_of_time_in_all_places(number):
+    """Two places, one of which begins a third later: parts are cut by time, not by a place's rows."""
+    table = sample.make_station(days=9)[["time", "temperature (degC)"]]
+    pd.concat([table.assign(city="A"), table[400:].assign(city="B")]).to_csv("own.csv", index=False)
+    config = replace(TINY, station_column="city", limit=None, backtest=number)
+    times, tests = np.unique(data.load(config).times), []
+    for fold in backtest.folds(len(times), config):
+        series = data.load(fold)
+        tests.append(np.unique(series.times[series.borders == 2]))
+        assert series.times[series.borders == 0].max() < series.times[series.borders == 1].min()
+        assert series.times[series.borders == 1].max() < tests[-1].min()
+        for place in range(2):
+            assert np.isin(tests[-1], series.times[(series.borders == 2) & (series.place == place)]).all()
+    assert {len(test) for test in tests} == {len(times) // (2 * number)}
+    np.testing.assert_array_equal(np.concatenate(tests), times[-sum(map(len, tests)) :])
+
+
 @pytest.mark.slow
-def test_backtest_retrains_on_growing_histories(monkeypatch):
+def test_backtest_retrains_on_growing_histories():
     sample.make_station(days=30).to_csv("own.csv", index=False)
     folder = backtest.backtest(replace(TINY, limit=None, epochs=1, backtest=2))
     finished = sorted(Path("runs/weather").glob("2*"))

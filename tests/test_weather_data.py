@@ -363,13 +363,17 @@ def test_too_short_a_series_is_explained():
         data.check_windows(series, windows.split(series.piece, series.filled, series.borders, SHORT), SHORT)
 
 
-@pytest.mark.parametrize("config", [SHORT, replace(DEFAULT, every=6), PRESETS["benchmark"]])
-def test_the_shortest_series_that_works(config):
-    def parts_with_windows(rows):
-        return [len(part) > 0 for part in split(np.zeros(rows, int), cut_in_time(rows, config), config)]
+@pytest.mark.parametrize(
+    "config",
+    [SHORT, replace(DEFAULT, every=1), replace(DEFAULT, every=6, train_share=0.85), replace(PRESETS["benchmark"], horizon=48)],
+)
+def test_every_series_from_the_shortest_on_has_windows_in_all_parts(config):
+    def has_windows(rows):
+        return all(len(part) for part in split(np.zeros(rows, int), cut_in_time(rows, config), config))
 
-    assert all(parts_with_windows(data.shortest(config)))
-    assert not all(parts_with_windows(data.shortest(config) - 1))
+    shortest = data.shortest(config)
+    assert not has_windows(shortest - 1)
+    assert all(map(has_windows, range(shortest, shortest + 200)))
 
 
 @pytest.mark.parametrize(

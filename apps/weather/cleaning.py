@@ -35,8 +35,13 @@ class Cleaned(NamedTuple):
     table: pd.DataFrame  # regular rows by time, no value missing
     piece: np.ndarray  # (rows,) number of the unbroken stretch; -1: in a gap too long to fill
     borders: np.ndarray  # (rows,) 0 train, 1 validation, 2 test
-    filled: np.ndarray  # (rows,) True where a value was interpolated: it knows what comes after it
+    imputed: pd.DataFrame  # columns as in `table`; True where a value was interpolated: it knows what comes after it
     report: pd.DataFrame
+
+    @property
+    def filled(self) -> np.ndarray:
+        """`(rows,)`, True where any value of a row was interpolated."""
+        return self.imputed.to_numpy().any(axis=1)
 
 
 def clean(tables: dict[str, pd.DataFrame], config: Config, cut: bool = True) -> list[Cleaned]:
@@ -45,8 +50,8 @@ def clean(tables: dict[str, pd.DataFrame], config: Config, cut: bool = True) -> 
     In this order: rows are sorted, repeated time stamps go (the first stays), missing ones are put in, missing codes and
     impossible values become missing, gaps of at most `config.longest_gap` rows are interpolated, the rows of longer ones
     marked; wind becomes a vector, time of day and of year sine and cosine. Train, validation and test end at the same time in
-    all places. With `config.clean` False the rows stay as they are, and each place's are counted; with `cut` False all rows
-    belong to one part.
+    all places, and only the first `config.limit` times are used. With `config.clean` False the rows stay as they are, and each
+    place's are counted; with `cut` False all rows belong to one part.
 
     Raises:
         UserError: for times without a step, or with one that changes, and for a column that is empty in a part.
@@ -58,8 +63,9 @@ def clean(tables: dict[str, pd.DataFrame], config: Config, cut: bool = True) -> 
     if len(set(steps.values())) > 1:
         found = ", ".join(f"{step} in {place}" for place, step in steps.items())
         raise UserError(f"All places have one step between their rows; got {found}. Bring all to one first.")
-    times = np.unique(np.concatenate([table.index.to_numpy() for table, _ in regular.values()]))
+    times = np.unique(np.concatenate([table.index.to_numpy() for table, _ in regular.values()]))[: config.limit]
     part = cut_in_time(len(times), config) if cut else np.zeros(len(times), int)
+    regular = {place: (table[: times[-1]], done) for place, (table, done) in regular.items() if table.index[0] <= times[-1]}
     return [
         _whole_values(table, done, place, part[np.searchsorted(times, table.index.to_numpy())], config)
         for place, (table, done) in regular.items()
@@ -79,11 +85,12 @@ def _as_they_are(table: pd.DataFrame, place: str, config: Config, cut: bool) -> 
     table = table.iloc[: config.limit]
     nothing = np.zeros(len(table), int)
     borders = cut_in_time(len(table), config) if cut else nothing
-    return Cleaned(place, table, nothing, borders, nothing > 0, _report(place, [("rows taken as they are", len(table))]))
+    imputed = pd.DataFrame(False, table.index, table.columns)
+    return Cleaned(place, table, nothing, borders, imputed, _report(place, [("rows taken as they are", len(table))]))
 
 
 def _regular_rows(table: pd.DataFrame, place: str, config: Config) -> tuple[pd.DataFrame, list[tuple[str, int]]]:
-    """A row at every step, the first `config.limit` of them; and what was done."""
+    """A row at every step; and what was done."""
     done = [
         ("rows read", len(table)),
         ("rows earlier than the one before, sorted", int((np.diff(table.index) < NOTHING).sum())),
@@ -109,7 +116,7 @@ def _regular_rows(table: pd.DataFrame, place: str, config: Config) -> tuple[pd.D
             f"{place}: times are not regular; their median distance is {step}, which {len(regular)} rows would have."
         )
     done.append(("missing time stamps, put in", int((~regular.isin(table.index)).sum())))
-    return table.reindex(regular[: config.limit]), done
+    return table.reindex(regular), done
 
 
 def _whole_values(table: pd.DataFrame, done: list[tuple[str, int]], place: str, borders: np.ndarray, config: Config) -> Cleaned:
@@ -128,7 +135,8 @@ def _whole_values(table: pd.DataFrame, done: list[tuple[str, int]], place: str, 
                 done.append((f"'{column}' outside of {bounds[0]:g} to {bounds[1]:g}, impossible", int(impossible.sum())))
                 table[column] = table[column].mask(impossible)
     table = _wind_as_vector(table)
-    missing = table.isna().any(axis=1).to_numpy()
+    imputed = table.isna()
+    missing = imputed.any(axis=1).to_numpy()
     lengths = _run_lengths(missing)
     too_long = missing & (lengths > config.longest_gap)
     done.append((f"rows interpolated, in gaps of at most {config.longest_gap}", int((missing & ~too_long).sum())))
@@ -140,7 +148,9 @@ def _whole_values(table: pd.DataFrame, done: list[tuple[str, int]], place: str, 
         raise UserError(f"{place}: column '{empty[0]}' has no value at all in train, validation or test; remove it.")
     starts = np.diff(np.concatenate([[True], too_long]).astype(int)) < 0
     piece = np.where(too_long, -1, np.cumsum(starts) - 1)
-    return Cleaned(place, _with_clock(table), piece, borders, missing, _report(place, done))
+    table = _with_clock(table)
+    imputed = imputed.reindex(columns=table.columns, fill_value=False)
+    return Cleaned(place, table, piece, borders, imputed, _report(place, done))
 
 
 def cut_in_time(rows: int, config: Config) -> np.ndarray:

@@ -34,7 +34,7 @@ class Config:
     validation_share: float = 0.1
     """Share of the rows after them that choices are made on; what follows is test."""
     limit: int | None = None
-    """Use only so many rows from the start."""
+    """Use only so many rows from the start; of several places, so many times that they have together."""
 
     # Windows
     every: int | None = None

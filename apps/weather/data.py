@@ -5,7 +5,6 @@ import zipfile
 import zlib
 from collections import defaultdict
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,7 +42,7 @@ class Series(NamedTuple):
     columns: tuple[str, ...]
     times: np.ndarray  # (rows,) datetime64
     piece: np.ndarray  # (rows,) number of the unbroken stretch of one place; -1: can't be used
-    filled: np.ndarray  # (rows,) True where a value was interpolated
+    imputed: np.ndarray  # (rows, columns) True where a value was interpolated: no truth to be judged by
     borders: np.ndarray  # (rows,) 0 train, 1 validation, 2 test
     target: int  # column to forecast
     name: str
@@ -51,7 +50,12 @@ class Series(NamedTuple):
     cleaning: pd.DataFrame  # what was done, a row for each kind
     step: pd.Timedelta  # from one row to the next
     places: tuple[str, ...]
-    longest: int  # rows of the place that has most
+    place: np.ndarray  # (rows,) number of the place, as in `places`
+
+    @property
+    def filled(self) -> np.ndarray:
+        """`(rows,)`, True where any value of a row was interpolated: it knows what comes next."""
+        return self.imputed.any(axis=1)
 
 
 def load(config: Config, cut: bool = True) -> Series:
@@ -86,7 +90,7 @@ def load(config: Config, cut: bool = True) -> Series:
         columns,
         np.concatenate([station.table.index.to_numpy() for station in stations]),
         np.concatenate(pieces),
-        np.concatenate([station.filled for station in stations]),
+        np.concatenate([station.imputed[[*columns]].to_numpy() for station in stations]),
         np.concatenate([station.borders for station in stations]),
         _choose_target(columns, config),
         name,
@@ -94,7 +98,7 @@ def load(config: Config, cut: bool = True) -> Series:
         pd.concat([station.report for station in stations], ignore_index=True),
         step_of(stations[0].table.index),
         tuple(station.place for station in stations),
-        max(len(station.table) for station in stations),
+        np.repeat(np.arange(len(stations)), [len(station.table) for station in stations]),
     )
 
 
@@ -277,10 +281,15 @@ def check_windows(series: Series, starts, config: Config) -> None:
 
 
 def shortest(config: Config) -> int:
-    """Rows of one place without a gap from which every part has a window."""
+    """Rows of one place without a gap from which on, in every length, each part has a window."""
     targets = config.every * (config.horizon - 1) + 1
-    needed = config.every * config.longest_history + targets, targets, targets  # in train, validation and test
-    return next(rows for rows in count(sum(needed)) if np.all(np.bincount(cut_in_time(rows, config), minlength=3) >= needed))
+    needed = np.array([config.every * config.longest_history + targets, targets, targets])  # in train, validation and test
+    test_share = 1 - config.train_share - config.validation_share
+    # Parts are whole rows, so a longer series may have a row less for validation: down from a length that surely does.
+    rows = int(np.max((needed + 2) / [config.train_share, config.validation_share, test_share]))
+    while np.all(np.bincount(cut_in_time(rows - 1, config), minlength=3) >= needed):
+        rows -= 1
+    return rows
 
 
 def statistics(series: Series) -> tuple[np.ndarray, np.ndarray]:
