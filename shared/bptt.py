@@ -94,11 +94,14 @@ class TruncatedBPTT(keras.callbacks.Callback):
         validation: those that it validates on, and those of `evaluate`.
 
     Raises:
+        RuntimeError: on another backend than TensorFlow, which trains on a copy of the state that this callback can't set.
         ValueError: at the start of training or evaluation, if its windows are not given or the model has no stateful layer.
     """
 
     def __init__(self, train: Windows | None = None, validation: Windows | None = None):
         super().__init__()
+        if (backend := keras.backend.backend()) != "tensorflow":
+            raise RuntimeError(f"TruncatedBPTT needs Keras's TensorFlow backend; got {backend}. Set KERAS_BACKEND=tensorflow.")
         self.train = train
         self.validation = validation
 

@@ -187,3 +187,10 @@ def test_what_the_callback_needs_is_told():
         model.evaluate(*rows, verbose=0, callbacks=[bptt.TruncatedBPTT(validation=windows)])
     with pytest.raises(ValueError, match=r"validation=.* is needed"):
         model.evaluate(*rows, verbose=0, callbacks=[bptt.TruncatedBPTT(windows)])
+
+
+def test_another_backend_is_refused(monkeypatch):
+    """Keras's JAX trainer keeps the state outside the model: every window would start from zero without a word."""
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(RuntimeError, match="needs Keras's TensorFlow backend; got jax"):
+        bptt.TruncatedBPTT()
