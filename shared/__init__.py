@@ -20,4 +20,9 @@ bench           make bench: all apps, some seeds, one table
 new             make new: copy an app, to make it yours
 eject           make eject: an app as a repository of its own
 cli             a Config dataclass becomes the command line; errors that a user can mend
+quiet           TensorFlow is imported without its remarks
 """
+
+from shared import quiet
+
+quiet.install()

@@ -9,9 +9,6 @@ from typing import TypeVar
 
 import tyro
 
-# Before TensorFlow is imported: it logs its build options at every start otherwise.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 ConfigType = TypeVar("ConfigType")
 
 
@@ -71,6 +68,11 @@ def parse(presets: Mapping[str, ConfigType], description: str, args: list[str] |
     chooser.add_argument("--preset", default="default")
     name = chooser.parse_known_args(args)[0].preset
     start = presets.get(name, presets["default"])  # an unknown name is reported by tyro, with the choices
+    return override(start, description, args)
+
+
+def override(start: ConfigType, description: str, args: list[str]) -> ConfigType:
+    """The Config `start` with the fields that `args` names set anew; see `parse`."""
     return tyro.cli(type(start), default=start, args=args, description=description)
 
 

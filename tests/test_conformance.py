@@ -77,7 +77,7 @@ class Snapshot(keras.callbacks.Callback):
         if epoch < 2:
             self.weights.append({weight.path: weight.numpy() for weight in self.model.trainable_weights})
         if epoch == 1:
-            shutil.copytree(runs.ROOT, self.folder / runs.ROOT, symlinks=True)
+            shutil.copytree(runs.ROOT, self.folder / runs.ROOT)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,8 @@ def trained(app, tmp_path_factory):
         patch.setattr(training, "make_callbacks", lambda *args: [snapshot, *make(*args)])
         patch.setattr(sys, "argv", ["train", *SMOKE])
         runpy.run_path(str(app.folder / "train.py"), run_name="__main__")  # as the command does
-    return here / "runs" / app.name / "latest", printed.getvalue(), snapshot
+    [folder] = (here / "runs" / app.name).iterdir()
+    return folder, printed.getvalue(), snapshot
 
 
 def test_files_and_functions_have_the_same_names(app):
@@ -168,7 +169,7 @@ def test_a_run_cut_off_and_resumed_ends_as_an_uninterrupted_one(app, trained, mo
     folder, _, snapshot = trained
     monkeypatch.chdir(snapshot.folder)
     resumed = app.module("train").train(replace(app.config, resume=True))
-    assert resumed.name == folder.resolve().name
+    assert resumed.name == folder.name
     one, other = (runs.read_json(path / "metrics.json") for path in (resumed, folder))
     for key, value in other.items():
         if "second" not in key and "real_time" not in key:

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from apps.sentiment.config import PRESETS, Config
-from shared import cli
+from shared import cli, runs
 
 NEXT = "make sentiment-predict ARGS='\"Your own review.\"'"
 
@@ -20,7 +20,7 @@ def train(config: Config) -> Path:
     from apps.sentiment.embeddings import cooccurrence_embeddings
     from apps.sentiment.model import ANSWER, build_model, build_servable, fit_votes, naive_bayes_log_ratios
     from apps.sentiment.pretraining import pretrain, start_from
-    from shared import gradients, rnn, runs, training
+    from shared import gradients, rnn, training
     from shared.batches import batches_by_length, batches_in_order
     from shared.classification import measure
     from shared.report import announce, scores
@@ -117,7 +117,7 @@ def train(config: Config) -> Path:
 
 
 def main() -> None:
-    train(cli.parse(PRESETS, __doc__))
+    train(runs.parse("sentiment", PRESETS, __doc__))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from apps.speech.config import PRESETS, Config
-from shared import cli
+from shared import cli, runs
 
 
 def train(config: Config) -> Path:
@@ -14,7 +14,7 @@ def train(config: Config) -> Path:
 
     from apps.speech import augment, baseline, data, report, stream
     from apps.speech.model import build_features, build_model, build_servable, coefficient_statistics
-    from shared import gradients, rnn, runs, training
+    from shared import gradients, rnn, training
     from shared.classification import measure
     from shared.report import announce, scores
 
@@ -97,7 +97,7 @@ def train(config: Config) -> Path:
 
 
 def main() -> None:
-    train(cli.parse(PRESETS, __doc__))
+    train(runs.parse("speech", PRESETS, __doc__))
 
 
 if __name__ == "__main__":

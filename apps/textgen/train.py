@@ -4,7 +4,7 @@ from pathlib import Path
 
 from apps.textgen import baseline, characters, data
 from apps.textgen.config import PRESETS, Config
-from shared import cli
+from shared import cli, runs
 
 FEW_UPDATES = 500
 
@@ -27,7 +27,7 @@ def train(config: Config) -> Path:
 
     from apps.textgen import report
     from apps.textgen.model import build_generator, build_model, build_servable
-    from shared import gradients, rnn, runs, training
+    from shared import gradients, rnn, training
     from shared.bptt import TruncatedBPTT, contiguous_batches, contiguous_windows
     from shared.report import announce, scores
     from shared.through_time import GradientThroughTime, last_step_cross_entropy
@@ -136,7 +136,7 @@ def evaluate(config: Config, generator, ngrams: baseline.Baseline, text) -> dict
 
 
 def main() -> None:
-    train(cli.parse(PRESETS, __doc__))
+    train(runs.parse("textgen", PRESETS, __doc__))
 
 
 if __name__ == "__main__":

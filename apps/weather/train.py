@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from apps.weather.config import PRESETS, Config
-from shared import cli
+from shared import cli, runs
 
 
 def train(config: Config) -> Path:
@@ -16,7 +16,7 @@ def train(config: Config) -> Path:
     from apps.weather.cleaning import DAY, TIME_OF_DAY, TIME_OF_YEAR
     from apps.weather.intervals import fit_widening
     from apps.weather.model import PinballLoss, build_calibrated, build_model, build_servable
-    from shared import gradients, rnn, runs, training
+    from shared import gradients, rnn, training
     from shared.report import announce, scores
 
     # 1. Data
@@ -126,7 +126,7 @@ def train(config: Config) -> Path:
 
 
 def main() -> None:
-    config = cli.parse(PRESETS, __doc__)
+    config = runs.parse("weather", PRESETS, __doc__)
     if not config.backtest:
         train(config)
     else:
