@@ -2,6 +2,9 @@
 
 import itertools
 import json
+import os
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +13,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import Ridge
 from sklearn.metrics import mean_pinball_loss
 
 from apps.weather import backtest, baseline, data, intervals, predict, report, sample, scoring, train, windows
@@ -54,8 +58,10 @@ def test_run_folder_is_whole(run_folder):
     metrics = json.loads((run_folder / "metrics.json").read_text())
     for who in ("validation", "test", "baseline", "last_value", "yesterday"):
         assert all(metrics[f"{who}_{name}"] > 0 for name in ("mse", "mae", "mae_target"))
+    lead = metrics["lead"]
     rivals = [metrics[f"{who}_mae"] for who in ("baseline", "last_value", "yesterday")]
-    assert metrics["beats_baseline"] == (metrics["test_mae"] < min(rivals))
+    assert lead["mean"] == pytest.approx(min(rivals) - metrics["test_mae"], abs=1e-6)
+    assert metrics["beats_baseline"] == (lead["low"] > 0) == (lead["verdict"] == "better")
     assert 0.5 < metrics["test_coverage"] < 1
     with zipfile.ZipFile(run_folder / "model.keras") as model:  # predict loads it without knowing the optimizer
         assert "AdamW" not in model.read("config.json").decode()
@@ -67,17 +73,19 @@ def test_figures_are_those_of_the_saved_model_in_the_datas_own_unit(beside_the_r
     series = data.load(TINY)
     starts = windows.split(series.piece, series.filled, series.borders, TINY).test
     history = np.stack([series.values[start - 66 : start + 1 : 6] for start in starts])
-    truth = np.stack([series.values[start + 6 : start + 37 : 6, series.target] for start in starts])
+    target = np.where(series.imputed, np.nan, series.values)[:, series.target]
+    truth = np.stack([target[start + 6 : start + 37 : 6] for start in starts])
+    known = ~np.isnan(truth)
     forecast = model.predict_on_batch(history)[:, :, 0]
-    assert metrics["test_mae_target"] == pytest.approx(np.abs(forecast[..., 1] - truth).mean(), rel=1e-3)
+    assert metrics["test_mae_target"] == pytest.approx(np.nanmean(np.abs(forecast[..., 1] - truth)), rel=1e-3)
     inside = (truth >= forecast[..., 0]) & (truth <= forecast[..., 2])
-    assert metrics["test_coverage"] == pytest.approx(inside.mean(), abs=0.005)
+    assert metrics["test_coverage"] == pytest.approx(inside[known].mean(), abs=0.005)
     last = history[:, -1:, series.target]
-    assert metrics["last_value_mae_target"] == pytest.approx(np.abs(last - truth).mean(), rel=1e-4)
+    assert metrics["last_value_mae_target"] == pytest.approx(np.nanmean(np.abs(last - truth)), rel=1e-4)
     yesterday = np.stack([series.values[start + 6 - 144 : start + 37 - 144 : 6, series.target] for start in starts])
-    assert metrics["yesterday_mae_target"] == pytest.approx(np.abs(yesterday - truth).mean(), rel=1e-4)
+    assert metrics["yesterday_mae_target"] == pytest.approx(np.nanmean(np.abs(yesterday - truth)), rel=1e-4)
     by_step = pd.read_csv(beside_the_run / "by_step.csv", index_col="step")
-    assert by_step.loc[3, "last value"] == pytest.approx(np.abs(last[:, 0] - truth[:, 2]).mean(), rel=1e-4)
+    assert by_step.loc[3, "last value"] == pytest.approx(np.nanmean(np.abs(last[:, 0] - truth[:, 2])), rel=1e-4)
 
 
 @pytest.mark.parametrize("heads", [("direct", "autoregressive"), ("segments",)])
@@ -156,13 +164,142 @@ def test_calibration_layer_never_crosses_the_median():
     np.testing.assert_array_equal(layer(quantiles), [[[[2.0, 2.0, 2.0]]]])
 
 
+def test_several_calibrated_quantiles_never_cross_and_the_outer_ones_stay():
+    layer = intervals.Calibration(middle=2)
+    rng = np.random.default_rng(0)
+    quantiles = np.sort(rng.normal(size=(200, 2, 1, 6)), axis=-1).astype("float32")
+    layer(quantiles)
+    widening = np.broadcast_to([1.0, 0.4, 0.0, -0.3, -0.6, -1.0], (2, 1, 6)).astype("float32")
+    layer.set_weights([widening])
+    moved = np.asarray(layer(quantiles))
+    assert (np.diff(quantiles + widening, axis=-1) < 0).any()
+    assert (np.diff(moved, axis=-1) >= 0).all()
+    np.testing.assert_array_equal(moved[..., 2], quantiles[..., 2])
+    np.testing.assert_allclose(moved[..., -1], np.maximum(quantiles[..., -1] - 1, quantiles[..., 2]))
+    np.testing.assert_allclose(moved[..., 0], np.minimum(quantiles[..., 0] + 1, quantiles[..., 2]))
+
+
+def test_what_was_filled_in_counts_neither_in_scores_nor_in_calibration():
+    rng = np.random.default_rng(0)
+    config = replace(TINY, every=1, horizon=2)
+    values = rng.normal(size=(60, 2)).astype("float32")
+    observed = np.where(rng.random((60, 2)) < 0.3, np.float32("nan"), values)
+    starts = np.arange(20, 50)
+    errors = scoring.measure(lambda rows: np.zeros((len(rows), 2, 2, 3)), observed, starts, [0, 1], 1, config)
+    truth = np.stack([observed[start + 1 : start + 3] for start in starts])
+    np.testing.assert_allclose(errors.absolute, np.nanmean(np.abs(truth), axis=0), rtol=1e-6)
+    assert errors.by_window["mse"].mean() == pytest.approx(np.nanmean(truth**2), rel=1e-6)
+    np.testing.assert_array_equal(np.isnan(errors.target_inside), np.isnan(truth[..., 1]))
+    wild = np.where(np.isnan(truth), 1e9, truth)
+    forecast = np.broadcast_to([-1.0, 0.0, 1.0], (30, 2, 2, 3))
+    found = intervals.fit_widening(truth, forecast, (0.1, 0.5, 0.9), 0.8)
+    assert not np.allclose(found, intervals.fit_widening(wild, forecast, (0.1, 0.5, 0.9), 0.8))
+    known = np.sort(np.abs(truth[:, 0, 0][~np.isnan(truth[:, 0, 0])]) - 1)
+    assert found[0, 0, 2] == pytest.approx(known[int(np.ceil((len(known) + 1) * 0.8)) - 1], rel=1e-5)
+
+
+@pytest.mark.parametrize("forecast", [[1], [2, 0]])
+def test_linear_baseline_equals_scikit_learns_ridge_on_all_windows(forecast, monkeypatch):
+    monkeypatch.setattr(baseline, "PENALTIES", (50.0,))
+    config = replace(TINY, every=2, history=(2, 5), horizon=3)
+    values = np.cumsum(np.random.default_rng(0).normal(size=(6_000, 3)), axis=0).astype("float32")
+    starts = windows.split(np.zeros(6_000, int), np.zeros(6_000, bool), np.repeat([0, 1, 2], [5_000, 500, 500]), config)
+    linear = baseline.Linear(values, values, starts, forecast, config)
+    mae = {}
+    for length in config.history:
+        for place, channel in enumerate(forecast):
+            columns = slice(None) if len(forecast) == 1 else slice(channel, channel + 1)
+
+            def windows_of(rows, columns=columns, channel=channel, length=length):
+                past = np.stack([values[row - 2 * (length - 1) : row + 1 : 2, columns] - values[row, columns] for row in rows])
+                ahead = np.stack([values[row + 2 : row + 7 : 2, channel] - values[row, channel] for row in rows])
+                return past.reshape(len(rows), -1).astype(float), ahead.astype(float)
+
+            ridge = Ridge(50.0).fit(*windows_of(starts.train))
+            kernel, bias = linear.maps[length][place]
+            np.testing.assert_allclose(kernel, ridge.coef_.T, rtol=1e-6, atol=1e-9)
+            np.testing.assert_allclose(bias, ridge.intercept_, rtol=1e-6, atol=1e-9)
+            inputs, truth = windows_of(starts.validation)
+            mae.setdefault(length, []).append(np.abs(ridge.predict(inputs) - truth).mean())
+    assert linear.errors == pytest.approx({length: np.mean(found) for length, found in mae.items()}, rel=1e-4)
+    assert linear.best == min(linear.errors, key=linear.errors.get)
+
+
+def test_steps_beyond_the_most_inputs_have_no_weight(monkeypatch):
+    monkeypatch.setattr(baseline, "MAX_INPUTS", 7)
+    config = replace(TINY, every=1, history=(5,), horizon=2)
+    values = np.random.default_rng(0).normal(size=(600, 3)).astype("float32")
+    starts = windows.split(np.zeros(600, int), np.zeros(600, bool), np.repeat([0, 1, 2], 200), config)
+    kernel, _ = baseline.Linear(values, values, starts, [0], config).weights(5)
+    assert kernel.shape == (15, 2)
+    assert (kernel[:9] == 0).all()
+    assert (kernel[9:12] != 0).all()
+
+
+def test_a_counter_at_45_million_is_seen_in_steps_of_one_and_no_quantile_lies_below_the_bound():
+    config = replace(TINY, linear="none")
+    mean, deviation = np.array([45_000_000.0]), np.array([30.0])
+    calibrated = build_calibrated(config, build_model(config, 1, [0]))
+    servable = build_servable(config, calibrated, mean, deviation, [0], 0)
+    counter = 45_000_000.0 + np.arange(12.0)[None, :, None]
+    expected = calibrated.predict_on_batch((counter - mean) / deviation).astype(float) * 30.0 + 45_000_000.0
+    found = servable.predict_on_batch(counter)
+    np.testing.assert_allclose(found - 45_000_000.0, expected - 45_000_000.0, atol=1e-4)
+    assert np.ptp(np.diff(np.asarray(servable.get_layer("normalization")(counter)), axis=1)) < 1e-6
+    bound = replace(config, lower_bound=45_000_011.0)
+    build_servable(bound, calibrated, mean, deviation, [0], 0).save("bound.keras")
+    bounded = keras.models.load_model("bound.keras", compile=False).predict_on_batch(counter)
+    np.testing.assert_array_equal(bounded, np.maximum(found, 45_000_011.0))
+    assert (found < 45_000_011.0).any()
+
+
+def test_training_windows_are_thinned_out_the_others_are_not():
+    parts = np.zeros(900, int), np.zeros(900, bool), np.repeat([0, 1, 2], 300)
+    every, some = windows.split(*parts, TINY), windows.split(*parts, replace(TINY, window_stride=7))
+    np.testing.assert_array_equal(some.train, every.train[::7])
+    np.testing.assert_array_equal(some.validation, every.validation)
+    np.testing.assert_array_equal(some.test, every.test)
+
+
+def test_a_short_test_part_does_not_tell_who_is_better():
+    config = replace(TINY, every=1)
+
+    def errors(mae):
+        return scoring.Errors(*[np.zeros(1)] * 5, {"mae": mae, "mse": 9 - mae})
+
+    block = config.longest_history + config.horizon
+    ours = np.random.default_rng(0).uniform(size=20 * block)
+    assert scoring.lead(errors(ours), errors(ours + 0.1), config).verdict == "better"
+    assert scoring.lead(errors(ours), errors(ours + 0.1), replace(config, preset="benchmark")).verdict == "worse"  # by MSE
+    theirs = ours[: 2 * block] + np.where(np.arange(2 * block), 0.1, -0.1)
+    assert scoring.lead(errors(ours[: 2 * block]), errors(theirs), config).verdict == "draw"
+
+
+def test_a_bad_file_is_answered_before_tensorflow_is_imported():
+    code = """
+import sys
+from apps.weather import train
+sys.argv = ["train", "--data", "nowhere.csv"]
+try:
+    train.main()
+except Exception as error:
+    print(type(error).__name__, "tensorflow" in sys.modules or "keras" in sys.modules)
+"""
+    root = Path(train.__file__).parents[2]
+    found = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True
+    )
+    assert found.stdout.split() == ["UserError", "False"], found.stderr
+    assert not Path("runs").exists()
+
+
 def test_servable_speaks_the_datas_own_units():
     config, rng = TINY, np.random.default_rng(0)
     mean, deviation = np.array([10.0, 1_000.0], "float32"), np.array([5.0, 8.0], "float32")
     calibrated = build_calibrated(config, build_model(config, 2, [1]))
-    servable = build_servable(config, calibrated, mean, deviation, [1])
+    servable = build_servable(config, calibrated, mean, deviation, [1], 0)
     normalised = rng.normal(size=(3, config.longest_history, 2)).astype("float32")
-    assert servable.get_layer("normalization").compute_dtype == servable.get_layer("units").compute_dtype == "float32"
+    assert servable.get_layer("normalization").compute_dtype == servable.get_layer("units").compute_dtype == "float64"
     expected = calibrated.predict_on_batch(normalised) * 8.0 + 1_000.0
     np.testing.assert_allclose(servable.predict_on_batch(normalised * deviation + mean), expected, rtol=1e-5)
 
@@ -181,9 +318,9 @@ def test_linear_rival_finds_a_linear_law():
     values = np.zeros((3_000, 1), "float32")
     for row in range(2, 3_000):
         values[row] = values[row - 1] + 0.5 * (values[row - 1] - values[row - 2]) + rng.normal()
-    config = replace(TINY, every=1, history=(4,), horizon=1)
+    config = replace(TINY, every=1, history=(2, 4), horizon=1)
     starts = windows.split(np.zeros(3_000, int), np.zeros(3_000, bool), np.repeat([0, 1, 2], 1_000), config)
-    linear = baseline.Linear(values, starts.train, starts.validation, [0], config)
+    linear = baseline.Linear(values, values, starts, [0], config)
     found = linear.predict(values, starts.test)[:, 0, 0]
     expected = 1.5 * values[starts.test, 0] - 0.5 * values[starts.test - 1, 0]
     assert np.abs(found - expected).mean() < 0.1
@@ -194,8 +331,8 @@ def test_a_network_whose_recurrence_is_silent_says_what_the_linear_rival_says(fo
     config = replace(TINY, every=2, history=(5,), horizon=3)
     values = np.cumsum(np.random.default_rng(0).normal(size=(600, 3)), axis=0).astype("float32")
     starts = windows.split(np.zeros(600, int), np.zeros(600, bool), np.repeat([0, 1, 2], 200), config)
-    linear = baseline.Linear(values, starts.train, starts.validation, forecast, config)
-    network = build_model(config, 3, forecast, ridges=[linear.weights])
+    linear = baseline.Linear(values, values, starts, forecast, config)
+    network = build_model(config, 3, forecast, ridges=[linear.weights(5)])
     head = network.get_layer("direct_5").get_layer("head")
     head.set_weights([0 * weight for weight in head.get_weights()])
     quantiles = scoring.forecaster(build_calibrated(config, network), values, config)(starts.test)
@@ -233,11 +370,11 @@ def test_measuring_by_hand():
     np.testing.assert_allclose(errors.target_absolute, 0.5)
     assert errors.target_inside.all()
     np.testing.assert_allclose(errors.target_width, 1.6)
-    assert scoring.summarise("test", errors, unit=4.0) == {"test_mse": 0.25, "test_mae": 0.5, "test_mae_target": 2.0}
+    assert scoring.summarise("test", errors, 4.0, config) == {"test_mse": 0.25, "test_mae": 0.5, "test_mae_target": 2.0}
 
 
 def test_worst_days_do_not_overlap():
-    errors = scoring.Errors(*[np.zeros((1, 1))] * 2, np.array([[5.0], [9.0], [8.0], [1.0]]), *[np.zeros((4, 1))] * 2)
+    errors = scoring.Errors(*[np.zeros((1, 1))] * 2, np.array([[5.0], [9.0], [8.0], [1.0]]), *[np.zeros((4, 1))] * 2, {})
     starts = np.array([0, 10, 20, 100])
     config = replace(TINY, every=1, horizon=15)
     assert report.worst_days(errors, starts, config).tolist() == [1, 3]

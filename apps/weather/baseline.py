@@ -1,16 +1,15 @@
 """The cheap rivals: the last value, the same time yesterday, and a linear map of the same window."""
 
 import numpy as np
-from sklearn.linear_model import Ridge
-from sklearn.metrics import mean_squared_error
+from scipy import linalg
 
 from apps.weather.config import Config
 from apps.weather.scoring import Forecaster
 from apps.weather.windows import history_of, horizon_of
 
-MOST_WINDOWS = 8_000  # that the linear rival is fitted on, evenly spread
-PENALTIES = (1.0, 100.0, 10_000.0, 100_000.0)
-MOST_NUMBERS = 40_000_000  # in these windows together
+PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6)
+MAX_INPUTS = 4_000  # of the linear map; steps further back have weight 0
+MAX_WORK = 1e12  # multiplications, about a minute: the windows that it is fitted on are thinned out to that
 CHUNK = 2_000
 
 
@@ -36,45 +35,115 @@ def all_baselines(linear: "Linear", values: np.ndarray, forecast: list[int], con
 
 
 class Linear:
-    """Ridge regression from a window, as differences from its last value; the penalty is chosen on validation.
+    """Ridge regression from a window, as differences from its last value; history and penalty are chosen on validation.
 
     One map for the target from all columns of the window; where many columns are forecast, one for each from itself alone.
+    It is fitted on all training windows: their products are summed up in chunks, so that memory is that of the products.
+
+        products of a history of 5        those of its last 3 steps are among them,
+            x x x x x                     so one pass fits all lengths
+            x x x x x
+            x x X X X
+            x x X X X
+            x x X X X
     """
 
-    def __init__(self, values: np.ndarray, train: np.ndarray, validation: np.ndarray, forecast: list[int], config: Config):
-        self.config, self.forecast = config, forecast
-        inputs = config.longest_history * (values.shape[1] if len(forecast) == 1 else 1)
-        train, validation = (_spread(starts, min(MOST_WINDOWS, MOST_NUMBERS // inputs)) for starts in (train, validation))
-        self.models = []
-        for channel in forecast:
-            inputs, targets = self._windows(values, train, channel)
-            held_out, truth = self._windows(values, validation, channel)
-            fitted = [Ridge(alpha).fit(inputs, targets) for alpha in PENALTIES]
-            errors = [mean_squared_error(truth, model.predict(held_out)) for model in fitted]
-            self.models.append(fitted[int(np.argmin(errors))])
+    def __init__(self, observed: np.ndarray, values: np.ndarray, starts, forecast: list[int], config: Config):
+        """Fit and choose.
 
-    @property
-    def weights(self) -> list[np.ndarray]:
-        """As `apps.weather.model` has them: kernel `(history * columns, horizon)` and bias `(horizon,)` for one column that is
-        forecast, `(K, history, horizon)` and `(horizon, K)` for several."""
-        kernels, biases = [model.coef_.T for model in self.models], [model.intercept_ for model in self.models]
+        Args:
+            observed: `(rows, columns)`, normalised; NaN where a value was filled in: what validation is judged by.
+            values: the same without NaN.
+            starts: see `apps.weather.windows.Starts`.
+            forecast: columns that are forecast, K in number.
+            config: the knobs.
+        """
+        self.config, self.forecast = config, forecast
+        self.columns = values.shape[1] if len(forecast) == 1 else 1
+        self.steps = {length: min(length, max(1, MAX_INPUTS // self.columns)) for length in config.history}
+        inputs = self.columns * max(self.steps.values())
+        train = _spread(starts.train, max(1, int(MAX_WORK / (len(forecast) * inputs**2))))
+        maps, errors = zip(
+            *(self._fit(observed, values, train, starts.validation, channel) for channel in forecast), strict=True
+        )
+        self.maps = {length: [found[length] for found in maps] for length in config.history}
+        self.errors = {length: float(np.mean([found[length] for found in errors])) for length in config.history}
+        self.best = min(self.errors, key=self.errors.get)  # length of history
+
+    def weights(self, length: int) -> list[np.ndarray]:
+        """Of a history of `length` steps as `apps.weather.model` has them: kernel `(length * columns, horizon)` and bias
+        `(horizon,)` for one column that is forecast, `(K, length, horizon)` and `(horizon, K)` for several."""
+        unseen = self.columns * (length - self.steps[length])
+        kernels = [np.pad(kernel, ((unseen, 0), (0, 0))) for kernel, _ in self.maps[length]]
+        biases = [bias for _, bias in self.maps[length]]
         return [kernels[0], biases[0]] if len(kernels) == 1 else [np.stack(kernels), np.stack(biases, axis=1)]
 
     def predict(self, values: np.ndarray, starts: np.ndarray) -> np.ndarray:
         """`(n, horizon, K)`."""
-        columns = []
-        for model, channel in zip(self.models, self.forecast, strict=True):
-            pieces = [starts[first : first + CHUNK] for first in range(0, len(starts), CHUNK)]
-            differences = np.concatenate([model.predict(self._windows(values, piece, channel)[0]) for piece in pieces])
-            columns.append(differences.reshape(len(starts), -1) + values[starts, channel][:, None])
-        return np.stack(columns, axis=-1).astype(np.float32)
+        forecasts = []
+        for (kernel, bias), channel in zip(self.maps[self.best], self.forecast, strict=True):
+            inputs = (self._inputs(values, some, channel, self.steps[self.best]) for some in _chunks(starts))
+            differences = np.concatenate([x @ kernel + bias for x in inputs])
+            forecasts.append(differences + values[starts, channel][:, None])
+        return np.stack(forecasts, axis=-1).astype(np.float32)
 
-    def _windows(self, values: np.ndarray, starts: np.ndarray, channel: int) -> tuple[np.ndarray, np.ndarray]:
-        """Inputs and targets, both as differences from the last known values."""
+    def _fit(self, observed, values, train, validation, channel):
+        """Of one column, by length of history: the map with the best penalty, and its error on validation."""
+        products = self._products(values, train, channel)
+        candidates = {
+            length: [ridge(*products, self.columns * steps, penalty) for penalty in PENALTIES]
+            for length, steps in self.steps.items()
+        }
+        errors = self._errors(candidates, observed, values, validation, channel)
+        best = {length: int(np.argmin(found)) for length, found in errors.items()}
+        chosen = {length: candidates[length][number] for length, number in best.items()}
+        return chosen, {length: errors[length][number] for length, number in best.items()}
+
+    def _products(self, values, starts, channel):
+        """Means of inputs and targets, and the sums of products of what they deviate by: `(F,)`, `(H,)`, `(F, F)`, `(F, H)`."""
+        steps = max(self.steps.values())
+        both = 0.0
+        for some in _chunks(starts):
+            x, y = self._inputs(values, some, channel, steps), self._targets(values, values, some, channel)
+            ones = np.ones((len(some), 1))
+            both = both + np.concatenate([ones, x], axis=1).T @ np.concatenate([ones, x, y], axis=1)
+        means, size = both[0, 1:] / len(starts), len(both) - 1
+        centred = both[1:, 1:] - len(starts) * np.outer(means[:size], means)
+        return means[:size], means[size:], centred[:, :size], centred[:, size:]
+
+    def _errors(self, candidates, observed, values, starts, channel) -> dict[int, np.ndarray]:
+        """Mean error over the validation windows of each candidate, by length of history."""
+        size = np.abs if self.config.metric == "mae" else np.square
+        sums, count = {length: np.zeros(len(maps)) for length, maps in candidates.items()}, 0
+        for some in _chunks(starts):
+            x = self._inputs(values, some, channel, max(self.steps.values()))
+            y = self._targets(observed, values, some, channel)
+            for length, maps in candidates.items():
+                seen = x[:, -self.columns * self.steps[length] :]
+                sums[length] += [np.nansum(size(y - seen @ kernel - bias)) for kernel, bias in maps]
+            count += np.count_nonzero(~np.isnan(y))
+        return {length: total / count for length, total in sums.items()}
+
+    def _inputs(self, values: np.ndarray, starts: np.ndarray, channel: int, steps: int) -> np.ndarray:
+        """`(n, steps * columns)`: differences from the last known values."""
         used = values if len(self.forecast) == 1 else values[:, channel : channel + 1]
-        past = used[history_of(starts, self.config)] - used[starts][:, None]
-        inputs = past.reshape(len(starts), -1).astype(np.float64)  # neighbouring steps are so alike that 32 bits do not do
-        return inputs, values[horizon_of(starts, self.config), channel] - values[starts, channel][:, None]
+        past = used[history_of(starts, self.config)[:, -steps:]] - used[starts][:, None]
+        return past.reshape(len(starts), -1).astype(np.float64)  # neighbouring steps are so alike that 32 bits do not do
+
+    def _targets(self, truth: np.ndarray, values: np.ndarray, starts: np.ndarray, channel: int) -> np.ndarray:
+        """`(n, horizon)`: differences from the last known values."""
+        return (truth[horizon_of(starts, self.config), channel] - values[starts, channel][:, None]).astype(np.float64)
+
+
+def ridge(mean_x, mean_y, gram, moments, inputs: int, penalty: float) -> tuple[np.ndarray, np.ndarray]:
+    """Kernel `(inputs, H)` and bias `(H,)` of the ridge regression on the last `inputs` inputs, see `Linear._products`."""
+    gram = gram[-inputs:, -inputs:] + penalty * np.eye(inputs)
+    kernel = linalg.solve(gram, moments[-inputs:], assume_a="pos")
+    return kernel, mean_y - mean_x[-inputs:] @ kernel
+
+
+def _chunks(starts: np.ndarray) -> list[np.ndarray]:
+    return np.array_split(starts, range(CHUNK, len(starts), CHUNK))
 
 
 def _spread(starts: np.ndarray, most: int) -> np.ndarray:

@@ -39,6 +39,8 @@ class Config:
     # Windows
     every: int | None = None
     """Rows from one step to the next; windows start at every row nevertheless. None: an hour's, but at least one."""
+    window_stride: int = 1
+    """Training takes only every so many-th window; validation and test take all."""
     history: tuple[int, ...] = (24, 48)
     """Steps that the network sees. Several, in rising order: a network for each, whose forecasts are averaged."""
     horizon: int = 24
@@ -53,6 +55,8 @@ class Config:
     learned with it. none: the last value alone."""
     quantiles: tuple[float, ...] = (0.1, 0.5, 0.9)
     """Quantiles to forecast, in rising order; 0.5 is the point forecast, the outer ones bound the interval."""
+    lower_bound: float | None = None
+    """Least value that the target can have, such as 0 for a concentration; no quantile is forecast below it."""
     cell: Literal["rnn", "gru", "lstm"] = "gru"
     """Recurrent cell."""
     units: int = 128
@@ -104,6 +108,11 @@ class Config:
         return self.history[-1]
 
     @property
+    def metric(self) -> Literal["mae", "mse"]:
+        """What a run is judged by: the absolute error, or, as the benchmark is published, the squared one."""
+        return "mse" if self.preset == "benchmark" else "mae"
+
+    @property
     def coverage(self) -> float:
         """Share of the truth that the interval between the outer quantiles is to hold."""
         return self.quantiles[-1] - self.quantiles[0]
@@ -111,7 +120,7 @@ class Config:
     def __post_init__(self):
         """What can be known to be wrong before any work is done."""
         check_at_least(1, self, "limit", "every", "horizon", "units", "num_layers", "segment_length", "epochs")
-        check_at_least(1, self, "patience", "batch_size")
+        check_at_least(1, self, "patience", "batch_size", "window_stride")
         check_at_least(0, self, "longest_gap", "learning_rate", "weight_decay", "backtest")
         check_seed(self)
         check_source(self)

@@ -80,7 +80,7 @@ def load(config: Config, cut: bool = True) -> Series:
     for station in stations:
         if set(station.table.columns) != set(columns):
             raise UserError(f"{name}: all places have the same columns; '{station.place}' has {[*station.table.columns]}.")
-    values = np.concatenate([station.table[[*columns]].to_numpy(np.float32) for station in stations])
+    values = np.concatenate([station.table[[*columns]].to_numpy(np.float64) for station in stations])
     pieces, last = [], -1
     for station in stations:
         pieces.append(np.where(station.piece < 0, -1, station.piece + last + 1))
@@ -278,6 +278,9 @@ def check_windows(series: Series, starts, config: Config) -> None:
                 f"and --horizon {config.horizon} steps of --every {config.every} rows. There are {len(series.values)} rows; "
                 f"without a gap {shortest(config)} would do. Give more rows, or lower one of them."
             )
+    for part, found in (("validation", starts.validation), ("test", starts.test)):
+        if np.ptp(found) < config.every * config.horizon:
+            print(f"WARNING: all {len(found)} windows of {part} overlap: what is chosen or measured on them is mostly chance.")
 
 
 def shortest(config: Config) -> int:
@@ -296,4 +299,4 @@ def statistics(series: Series) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each column over the training rows alone."""
     known = series.values[(series.borders == 0) & (series.piece >= 0)].astype(np.float64)
     deviation = known.std(axis=0)
-    return known.mean(axis=0).astype(np.float32), np.where(deviation > 0, deviation, 1.0).astype(np.float32)
+    return known.mean(axis=0), np.where(deviation > 0, deviation, 1.0)

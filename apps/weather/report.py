@@ -7,6 +7,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from apps.weather.cleaning import UNIT
 from apps.weather.config import Config
 from apps.weather.data import Series
 from apps.weather.scoring import Errors, Forecaster
@@ -18,6 +19,29 @@ ROWS = {"network": "test", "linear": "baseline", "last value": "last_value", "sa
 NAMES = {prefix: name for name, prefix in ROWS.items()}
 STEPS_SHOWN = 8
 FORECASTS_DRAWN = 6
+
+
+def mae_of(target: str) -> str:
+    """What its mean absolute error is called: "MAE, degC" of "temperature (degC)"; without a unit by its name."""
+    unit = UNIT.search(target)
+    return f"MAE, {unit[1]}" if unit else f"MAE of {target}"
+
+
+def scores(summary: dict) -> pd.DataFrame:
+    """The measures of network and baselines, and how much the network's interval holds, as a table in words."""
+    table = report.scores(summary, ROWS)
+    names = {name: "MAE, normalised" if name == "mae" else "MSE, normalised" for name in ("mae", "mse")}
+    table = table.rename(columns=names | {"mae_target": mae_of(summary["target"])})
+    if "test_coverage" in summary:
+        cells = [f"{summary['test_coverage']:.1%}", *["-"] * (len(table) - 1)]
+        table = table.map(lambda value: f"{value:.4f}").assign(**{f"in the {summary['coverage']:.0%} interval": cells})
+    return table
+
+
+def by_place(errors: dict[str, Errors], series: Series, starts: np.ndarray, unit: float) -> pd.DataFrame:
+    """Mean absolute error of the target in its own unit: a row for each place, a column for each contender."""
+    of_windows = {NAMES[who]: pd.DataFrame(found.target_absolute).mean(axis=1) * unit for who, found in errors.items()}
+    return pd.DataFrame(of_windows).groupby(np.array(series.places)[series.place[starts]]).mean()
 
 
 def print_cleaning(series: Series) -> None:
@@ -45,7 +69,7 @@ def write(
         unit: the target's standard deviation over the training rows: what turns errors into its own unit.
     """
     title = f"{summary['app']} on {summary['dataset']} (test), {summary['target']}"
-    plots, target = folder / "plots", f"Mean absolute error of {summary['target']} in its own unit"
+    plots, target = folder / "plots", mae_of(summary["target"])
     history = pd.read_csv(folder / "history.csv")
     plot_history(plots / "training.png", history, [["loss", "val_loss"], ["gradient_norm"], ["clipped_share"]], title)
     by_step, by_time = table_by_step(errors, unit, config), tables_by_time(errors, series, starts, unit, config)
@@ -53,16 +77,27 @@ def write(
     by_step.join(squared).to_csv(folder / "by_step.csv", index_label="step")
     for name, table in by_time.items():
         table.to_csv(folder / f"by_{name}.csv", index_label=name)
-    plot_by_step(plots / "error_by_step.png", by_step, title)
-    plot_by_time(plots / "error_by_time.png", by_time, title)
+    plot_by_step(plots / "error_by_step.png", by_step, title, target)
+    plot_by_time(plots / "error_by_time.png", by_time, title, target)
     some = skill(by_step).iloc[_some(len(by_step))]
     report.print_table(some, target, "step", digits=3)
+    places = []
+    if len(series.places) > 1:
+        table = by_place(errors, series, starts, unit)
+        table.to_csv(folder / "by_place.csv", index_label="place")
+        report.print_table(table, target, "place", digits=3)
+        places = [f"{target}, by place.", "", *report.markdown_table(table, "place"), ""]
     sections = [
+        f"Judged by {summary['metric']} against the strongest baseline, {summary['lead']['baseline']}: "
+        f"{summary['lead']['verdict']}, by {summary['lead']['mean']:.4f} (95 % interval {summary['lead']['low']:.4f} to "
+        f"{summary['lead']['high']:.4f}, normalised; blocks of overlapping windows drawn again).",
+        "",
         f"{target}, by step. Skill: the share by which it is below a rival's.",
         "",
         *report.markdown_table(some, "step"),
         "",
         *interval_lines(summary, errors, by_step, unit),
+        *places,
         *(f"![{name}](plots/{name}.png)" for name in ("forecasts", "worst", "error_by_step", "error_by_time", "training")),
         "",
         "## What was done to the data",
@@ -75,7 +110,7 @@ def write(
 
 def table_by_step(errors: dict[str, Errors], unit: float, config: Config) -> pd.DataFrame:
     """Mean absolute error of the target in its own unit: a row for each step, a column for each contender."""
-    columns = {NAMES[who]: found.target_absolute.mean(axis=0) * unit for who, found in errors.items()}
+    columns = {NAMES[who]: pd.DataFrame(found.target_absolute).mean().to_numpy() * unit for who, found in errors.items()}
     return pd.DataFrame(columns, index=range(1, config.horizon + 1))
 
 
@@ -108,7 +143,11 @@ def interval_lines(summary: dict, errors: dict[str, Errors], by_step: pd.DataFra
         return []
     found = errors["test"]
     table = pd.DataFrame(
-        {"coverage": found.target_inside.mean(axis=0), "width": found.target_width.mean(axis=0) * unit}, index=by_step.index
+        {
+            "coverage": pd.DataFrame(found.target_inside).mean().to_numpy(),
+            "width": found.target_width.mean(axis=0) * unit,
+        },
+        index=by_step.index,
     )
     return [
         f"The interval holds {summary['test_coverage']:.1%} of the truth ({summary['coverage']:.0%} asked); its mean width is "
@@ -124,21 +163,21 @@ def _some(steps: int) -> np.ndarray:
     return np.unique(np.linspace(0, steps - 1, min(steps, STEPS_SHOWN)).round().astype(int))
 
 
-def plot_by_step(file: Path, by_step: pd.DataFrame, title: str) -> None:
+def plot_by_step(file: Path, by_step: pd.DataFrame, title: str, name: str) -> None:
     """Error against how far ahead it is."""
     figure, axes = plt.subplots(figsize=(7, 4.5))
     by_step.plot(ax=axes)
-    axes.set(xlabel="steps ahead", ylabel="mean absolute error", ylim=(0, None))
+    axes.set(xlabel="steps ahead", ylabel=name, ylim=(0, None))
     save_figure(figure, file, title)
 
 
-def plot_by_time(file: Path, tables: dict[str, pd.DataFrame], title: str) -> None:
+def plot_by_time(file: Path, tables: dict[str, pd.DataFrame], title: str, name_of_error: str) -> None:
     """Error, and coverage where there are intervals, by month and by hour of the day."""
     has_intervals = "coverage" in tables["hour"]
     figure, axes = plt.subplots(1 + has_intervals, 2, figsize=(11, 4.5 + 3 * has_intervals), sharey="row", squeeze=False)
     for number, (name, table) in enumerate(tables.items()):
         table[[column for column in table if column in ROWS]].plot(ax=axes[0, number], marker="o")
-        axes[0, number].set(xlabel=name, ylabel="mean absolute error", ylim=(0, None))
+        axes[0, number].set(xlabel=name, ylabel=name_of_error, ylim=(0, None))
         if has_intervals:
             table["coverage"].plot(ax=axes[1, number], marker="o")
             axes[1, number].set(xlabel=name, ylabel="share of the truth in the interval", ylim=(0, 1))
@@ -188,8 +227,8 @@ def plot_forecasts(
 
 def worst_days(error: Errors, starts: np.ndarray, config: Config) -> np.ndarray:
     """Windows with the largest mean error, no two of which overlap in what they forecast; worst first."""
-    worst, means = [], error.target_absolute.mean(axis=1)
-    for row in np.argsort(-means):
+    worst, means = [], pd.DataFrame(error.target_absolute).mean(axis=1)  # NaN where nothing was measured
+    for row in np.argsort(-means.to_numpy()):
         if all(abs(starts[row] - starts[other]) >= config.horizon * config.every for other in worst):
             worst.append(row)
         if len(worst) == FORECASTS_DRAWN:

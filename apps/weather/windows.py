@@ -12,10 +12,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from apps.weather.config import Config
-from shared.batches import prepared_ahead
 
 
 class Starts(NamedTuple):
@@ -53,7 +51,8 @@ def split(piece: np.ndarray, filled: np.ndarray, borders: np.ndarray, config: Co
     if len(now) == 0:
         return Starts(now, now, now)
     # Pieces are numbered along the series, so the same number at both ends means the same all between.
-    return Starts(*(now[(first == part) & (last == part)] for part in range(3)))
+    train, validation, test = (now[(first == part) & (last == part)] for part in range(3))
+    return Starts(train[:: config.window_stride], validation, test)
 
 
 def training_batches(values: np.ndarray, starts: np.ndarray, config: Config, first_epoch: int = 0):
@@ -69,6 +68,8 @@ def training_batches(values: np.ndarray, starts: np.ndarray, config: Config, fir
         A `tf.data.Dataset` of histories `(batch, history, channels)` and targets `(batch, horizon, channels)`, and the number
         of batches in an epoch.
     """
+
+    import tensorflow as tf  # in the functions, so that windows can be counted before it is imported
 
     def order() -> Iterator[np.ndarray]:
         epoch = first_epoch
@@ -88,6 +89,10 @@ def batches_in_order(values: np.ndarray, starts: np.ndarray, config: Config):
 
 
 def _gather(values: np.ndarray, order, config: Config, num_batches: int):
+    import tensorflow as tf
+
+    from shared.batches import prepared_ahead
+
     series = tf.constant(values)
     history = config.every * tf.range(1 - config.longest_history, 1, dtype=tf.int64)
     horizon = config.every * tf.range(1, config.horizon + 1, dtype=tf.int64)
@@ -111,6 +116,8 @@ def for_network(batches, forecast: list[int], config: Config, steps: int | None 
         steps: batches in an epoch.
         first_epoch: number of the first epoch.
     """
+    import tensorflow as tf
+
     if "autoregressive" not in config.head:
         return batches.map(lambda history, targets: (history, tf.gather(targets, forecast, axis=2)))
 
