@@ -5,8 +5,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
+from shared.cli import UserError
 
-def indices_by_length(lengths: np.ndarray, batch_size: int, rng: np.random.Generator | None = None) -> list[np.ndarray]:
+
+def indices_by_length(
+    lengths: np.ndarray, batch_size: int, rng: np.random.Generator | None = None, replicas: int = 1
+) -> list[np.ndarray]:
     """Cut a dataset into batches of sequences that are about equally long, so that little of a batch is padding.
 
         lengths   9 2 8 3 1 7 2 9          as they come, in batches of 4: 14 + 17 empty places
@@ -18,6 +22,9 @@ def indices_by_length(lengths: np.ndarray, batch_size: int, rng: np.random.Gener
         rng: shuffles: lengths are blurred by 15 % before sorting, so that batches differ between epochs, and the batches
             come in random order. None for evaluation: sorted, the same every time.
 
+        replicas: copies of the model that share a batch. The first batch is then one that they share evenly
+            (`tf.distribute` needs that of the first one alone).
+
     Returns:
         Index arrays; every index from 0 to n - 1 stands in exactly one of them.
     """
@@ -26,7 +33,18 @@ def indices_by_length(lengths: np.ndarray, batch_size: int, rng: np.random.Gener
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     if rng is not None:
         rng.shuffle(batches)
-    return batches
+    return _shared_evenly_first(batches, replicas)
+
+
+def _shared_evenly_first(batches: list[np.ndarray], replicas: int) -> list[np.ndarray]:
+    rest = len(batches[0]) % replicas
+    if not rest:
+        return batches
+    if len(batches) > 1:  # the remainder changes places with the last batch
+        return [batches[-1], *batches[1:-1], batches[0]]
+    if len(batches[0]) < replicas:
+        raise UserError(f"--multi-gpu: {len(batches[0])} examples can't be shared by {replicas} GPUs. Leave it out.")
+    return [batches[0][:-rest], batches[0][-rest:]]
 
 
 def prepared_ahead(
@@ -51,7 +69,7 @@ def prepared_ahead(
     return batches.prefetch(4)
 
 
-def batches_by_length(features, labels, batch_size: int, seed: int, first_epoch: int = 0):
+def batches_by_length(features, labels, batch_size: int, seed: int, first_epoch: int = 0, replicas: int = 1):
     """Training batches from ragged features, in length buckets, epoch after epoch without end.
 
     The order of an epoch depends on `seed` and its number alone, so that a resumed run sees what an uninterrupted one
@@ -63,6 +81,7 @@ def batches_by_length(features, labels, batch_size: int, seed: int, first_epoch:
         batch_size: rows in a batch.
         seed: of the order.
         first_epoch: number of the first epoch, counted from 0.
+        replicas: see `indices_by_length`.
 
     Returns:
         A `tf.data.Dataset` of (features padded with 0 on the right, labels), and the number of batches in an epoch.
@@ -73,19 +92,20 @@ def batches_by_length(features, labels, batch_size: int, seed: int, first_epoch:
     def order() -> Iterator[np.ndarray]:
         epoch = first_epoch
         while True:
-            yield from indices_by_length(lengths, batch_size, np.random.default_rng([seed, epoch]))
+            yield from indices_by_length(lengths, batch_size, np.random.default_rng([seed, epoch]), replicas)
             epoch += 1
 
-    return _gather(features, labels, order, tf.data.INFINITE_CARDINALITY), -(-len(lengths) // batch_size)
+    steps = len(indices_by_length(lengths, batch_size, replicas=replicas))
+    return _gather(features, labels, order, tf.data.INFINITE_CARDINALITY), steps
 
 
-def batches_in_order(features, labels, batch_size: int):
+def batches_in_order(features, labels, batch_size: int, replicas: int = 1):
     """Evaluation batches: as `batches_by_length`, but one epoch, sorted by length.
 
     Returns:
         The `tf.data.Dataset` and the order of its rows, an index array `(n,)`.
     """
-    batches = indices_by_length(_lengths(features), batch_size)
+    batches = indices_by_length(_lengths(features), batch_size, replicas=replicas)
     return _gather(features, labels, lambda: iter(batches), len(batches)), np.concatenate(batches)
 
 

@@ -140,8 +140,15 @@ class TruncatedBPTT(keras.callbacks.Callback):
 def stateful_layers(model: keras.Model) -> list:
     """The recurrent layers that keep their state from batch to batch. (A `TextVectorization` has a `reset_state`, too: it
     would lose its vocabulary.)"""
-    layers = model._flatten_layers(include_self=False)
-    return [layer for layer in layers if isinstance(layer, keras.layers.RNN) and layer.stateful]
+    found = []
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            found += stateful_layers(layer)
+        elif isinstance(layer, keras.layers.Bidirectional):
+            found += [one for one in (layer.forward_layer, layer.backward_layer) if one.stateful]
+        elif isinstance(layer, keras.layers.RNN) and layer.stateful:
+            found.append(layer)
+    return found
 
 
 def read_states(model: keras.Model) -> list[np.ndarray]:

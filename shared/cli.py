@@ -91,7 +91,7 @@ def run(main: Callable[[], None]) -> None:
     except BrokenPipeError:  # what reads the output, `head` for one, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
             raise
         sys.exit(_complain(f"{error}. Free some space, or allow this file to be read or written, then run again."))
 

@@ -198,8 +198,6 @@ class GradientMonitor(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if batch % LOOK_EVERY:
             return
-        if keras.backend.backend() == "jax":
-            self.model.jax_state_sync()  # JAX keeps the variables outside the model while it trains
         self._stop_if_not_finite()
         if logs is not None:
             logs["gradient_norm"] = _read(self.model.optimizer.gradient_norm)
@@ -242,6 +240,8 @@ class GradientMonitor(keras.callbacks.Callback):
     def _warn_of_exploding(self, mean: float, largest: float) -> None:
         self.first_mean = mean if self.first_mean is None else self.first_mean
         usual = min(mean, self.first_mean)
+        if self.model.optimizer.clipping in ("global_norm", "norm"):
+            usual = max(usual, _read(self.model.optimizer.clip_threshold))  # below it, a healthy run may do as it likes
         if largest > EXPLODING * usual > 0:
             cure = (
                 "Clipping is off: switch it on (--clipping global_norm)."
@@ -253,12 +253,14 @@ class GradientMonitor(keras.callbacks.Callback):
             )
 
     def _warn_of_constant_clipping(self, clipped: float) -> None:
-        if clipped > 0.95 and self.model.optimizer.clipping in ("global_norm", "norm"):
+        # Adam divides by the gradient's size anyway: there, a run whose every step is clipped is as healthy as others.
+        is_adam = isinstance(self.model.optimizer, keras.optimizers.Adam)
+        if clipped > 0.95 and not is_adam and self.model.optimizer.clipping in ("global_norm", "norm"):
             self._warn_once(
                 "constant clipping",
                 f"{clipped:.0%} of the steps were clipped: the threshold {_read(self.model.optimizer.clip_threshold):g} lies "
-                "below the usual gradient norm, so only the gradient's direction is used. With Adam that is harmless; "
-                "else raise it to a few times gradient_norm, or use --clipping adaptive.",
+                "below the usual gradient norm, so only the gradient's direction is used. "
+                "Raise it to a few times gradient_norm, or use --clipping adaptive.",
             )
 
     def _warn_once(self, key: str, message: str) -> None:

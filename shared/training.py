@@ -6,8 +6,9 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import keras
 import numpy as np
@@ -15,25 +16,35 @@ import pandas as pd
 import tensorflow as tf
 
 from shared import rehearsal
+from shared.bptt import stateful_layers
 from shared.cli import UserError
 from shared.gradients import LOOK_EVERY, GradientMonitor
 
+SAVE_EVERY = 600  # seconds between two states that are saved within an epoch: what a kill loses at most
 
-def setup(seed: int, deterministic: bool = False, precision: str = "float32", multi_gpu: bool = False):
+
+def setup(
+    seed: int, deterministic: bool = False, precision: str = "float32", multi_gpu: bool = False, batch_size: int | None = None
+):
     """Seed every generator and choose how numbers are computed. Call it before anything is built.
 
     Args:
         seed: for Python, NumPy and Keras.
         deterministic: choose only operations whose result is the same to the last bit in every run (slower on a GPU).
         precision: a Keras dtype policy: "float32" or "mixed_bfloat16".
-        multi_gpu: copy the model to all GPUs of this machine; each gets its share of every batch.
+        multi_gpu: copy the model to all GPUs of this machine; each gets its part of every batch.
+        batch_size: with `multi_gpu`; what all GPUs together get in a step.
 
     Returns:
         A context (`tf.distribute.Strategy.scope()`'s owner) to build and compile the model in.
 
     Raises:
-        UserError: `multi_gpu` with fewer than two GPUs.
+        UserError: `multi_gpu` with fewer than two GPUs, or with a batch that they can't share evenly; another backend than
+            TensorFlow (JAX keeps the variables outside the model while it trains: what is saved to resume from, the carried
+            state and the measured gradients would be wrong without a word).
     """
+    if keras.backend.backend() != "tensorflow":
+        raise UserError(f"Training needs Keras's TensorFlow backend; got {keras.backend.backend()}. Unset KERAS_BACKEND.")
     keras.utils.set_random_seed(seed)
     if deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -43,6 +54,11 @@ def setup(seed: int, deterministic: bool = False, precision: str = "float32", mu
     gpus = list_gpus()
     if len(gpus) < 2:
         raise UserError(f"--multi-gpu needs two GPUs or more, TensorFlow sees {len(gpus)}. Leave it out.")
+    if batch_size and batch_size % len(gpus):
+        raise UserError(
+            f"--batch-size {batch_size} can't be shared evenly by {len(gpus)} GPUs. Give a multiple of {len(gpus)}, "
+            f"for example {-(-batch_size // len(gpus)) * len(gpus)}."
+        )
     return tf.distribute.MirroredStrategy([gpu.name for gpu in gpus])
 
 
@@ -81,7 +97,7 @@ def make_callbacks(folder: Path, monitor: str, patience: int, resume: bool = Fal
         patience: epochs without a better `monitor` after which training stops.
         resume: go on from the state that an earlier process left in `folder`.
 
-    `best.weights.h5` holds the best epoch (`restore_best` reads it), `state.npz` the last whole one (see `Resume`);
+    `best.weights.npz` holds the best epoch (`restore_best` reads it), `state.npz` what `Resume` goes on from;
     `remove_training_state` takes both away when the run is finished.
     """
     best = BestWeights(folder, monitor)
@@ -102,23 +118,25 @@ def make_callbacks(folder: Path, monitor: str, patience: int, resume: bool = Fal
 
 
 class BestWeights(keras.callbacks.Callback):
-    """Keep the weights of the epoch with the best `monitor` in `best.weights.h5`.
+    """Keep the weights of the epoch with the best `monitor` in `best.weights.npz`; of equal accuracies, the lowest loss wins.
 
-    (Keras's ModelCheckpoint writes over the last best weights, which a full disk or a kill then takes along.)
+    (Small validation sets have few different accuracies, and the first epoch to reach the best one is the least trained.
+    Keras's ModelCheckpoint writes over the last best weights, which a full disk or a kill then takes along.)
     """
 
     def __init__(self, folder: Path, monitor: str):
         super().__init__()
-        self.file = Path(folder) / "best.weights.h5"
+        self.file = Path(folder) / "best.weights.npz"
         self.monitor = monitor
         self.mode = "max" if "accuracy" in monitor else "min"
-        self.best = None
+        self.best = self.best_loss = None
 
     def on_epoch_end(self, epoch, logs=None):
-        value = float(logs[self.monitor])
-        if self.best is None or (value > self.best if self.mode == "max" else value < self.best):
+        value, loss = float(logs[self.monitor]), float(logs["val_loss"])
+        sign = -1 if self.mode == "max" else 1
+        if self.best is None or (sign * value, loss) < (sign * self.best, self.best_loss):
             save_weights(self.model, self.file)
-            self.best = value
+            self.best, self.best_loss = value, loss
 
 
 class BatchScalars(keras.callbacks.Callback):
@@ -164,16 +182,18 @@ class HistoryFile(keras.callbacks.Callback):
 
 
 class Resume(keras.callbacks.Callback):
-    """Save after each epoch all that the next one depends on, and go on from there after a kill.
+    """Save all that the next batch depends on, after each epoch and every ten minutes within one; go on from there.
 
-    That is: weights, the state of the seed generators (dropout; Keras's own weight files leave it out), the optimizer's
-    variables, the state of early stopping and best checkpoint, and the seconds spent. The order of the data is not
-    saved but computed from the number of the epoch, see `shared.batches.batches_by_length`.
+    That is: weights, recurrent states, the state of the seed generators (dropout; Keras's own weight files leave it out), the
+    optimizer's variables, the epoch's metrics so far, the state of early stopping and best checkpoint, and the seconds spent.
+    The order of the data is not saved but computed from the number of the epoch, see `shared.batches.batches_by_length`. Of an
+    epoch that was cut, the batches that were done are read again and passed over.
 
     Args:
         folder: holds `state.npz`, which is replaced as a whole.
         followed: callbacks by name whose counters are part of the state. They must stand before this one.
         restore: read the state from `folder`.
+        name: of the file, where a run has several trainings.
 
     Attributes:
         first_epoch: pass it to `fit` as `initial_epoch`: 0, or the number of whole epochs done before.
@@ -181,11 +201,11 @@ class Resume(keras.callbacks.Callback):
         seconds: time spent in `fit`, in this process and those before.
     """
 
-    COUNTERS = ("best", "wait", "best_epoch", "stopped_epoch")
+    COUNTERS = ("best", "best_loss", "wait", "best_epoch", "stopped_epoch")
 
-    def __init__(self, folder: Path, followed: dict[str, keras.callbacks.Callback], restore: bool):
+    def __init__(self, folder: Path, followed: dict[str, keras.callbacks.Callback], restore: bool, name: str = "state.npz"):
         super().__init__()
-        self.file = Path(folder) / "state.npz"
+        self.file = Path(folder) / name
         self.followed = followed
         self.saved = self._read() if restore else None
         self.first_epoch = self.saved["epochs"] if self.saved else 0
@@ -199,33 +219,48 @@ class Resume(keras.callbacks.Callback):
         return self.first_epoch if self.stopped else epochs
 
     def on_train_begin(self, logs=None):
-        self.started = time.monotonic()
+        self.started = self.saved_at = time.monotonic()
         self._build_optimizer()
         if self.saved:
             self._restore()
-            self.saved = None
+            self._pass_over(self.saved["batches"])
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.saved and batch < self.saved["batches"]:
+            return  # passed over
+        if getattr(self.model, "epoch_was_cut", False) or time.monotonic() - self.saved_at > SAVE_EVERY:
+            self._save(self.epoch, batches=batch + 1)
 
     def on_epoch_end(self, epoch, logs=None):
+        self.saved = None
         self.epochs = epoch + 1
-        self.seconds = self.seconds_before + time.monotonic() - self.started
-        if not getattr(self.model, "epoch_was_cut", False):  # else it is done again
+        if not getattr(self.model, "epoch_was_cut", False):  # else its last batch saved the state
             self._save(epoch + 1)
 
     def _ended(self) -> bool:
         """Whether training ends here by itself: by early stopping, not by Ctrl-C."""
         return bool(self.model.stop_training) and not getattr(self.model, "interrupted", False)
 
-    def _save(self, epochs: int) -> None:
-        arrays = {f"model/{n}": v.numpy() for n, v in enumerate(self.model.variables)}
-        arrays |= {f"optimizer/{n}": v.numpy() for n, v in enumerate(self.model.optimizer.variables)}
+    def _variables(self) -> dict[str, Any]:
+        model = self.model
+        parts = {"model": model.variables, "optimizer": model.optimizer.variables, "metrics": model.metrics_variables}
+        parts["states"] = [state for layer in stateful_layers(model) for state in layer.states]
+        return {f"{part}/{n}": variable for part, variables in parts.items() for n, variable in enumerate(variables)}
+
+    def _save(self, epochs: int, batches: int = 0) -> None:
+        """Save that `epochs` whole epochs and `batches` batches of the next one are done."""
+        self.saved_at = time.monotonic()
+        self.seconds = self.seconds_before + self.saved_at - self.started
         counters = {
             name: {key: _plain(getattr(callback, key)) for key in self.COUNTERS if hasattr(callback, key)}
             for name, callback in self.followed.items()
         }
-        about = {"epochs": epochs, "seconds": self.seconds, "stopped": self._ended(), "counters": counters}
-        beside = self.file.with_name("state.part.npz")
-        np.savez(beside, about=json.dumps(about), **arrays)
-        os.replace(beside, self.file)
+        about = {"epochs": epochs, "batches": batches, "seconds": self.seconds, "stopped": self._ended(), "counters": counters}
+        arrays = {name: variable.numpy() for name, variable in self._variables().items()}
+        write_whole(self.file, lambda opened: np.savez(opened, about=json.dumps(about), **arrays))
 
     def _read(self) -> dict[str, Any] | None:
         if not self.file.exists():
@@ -243,19 +278,42 @@ class Resume(keras.callbacks.Callback):
                 optimizer.build(self.model.trainable_variables)
 
     def _restore(self) -> None:
-        for part, variables in (("model", self.model.variables), ("optimizer", self.model.optimizer.variables)):
-            for number, variable in enumerate(variables):
-                variable.assign(self.saved[f"{part}/{number}"])
+        for name, variable in self._variables().items():
+            if name in self.saved:
+                variable.assign(self.saved[name])
         for name, counters in self.saved["counters"].items():
             for key, value in counters.items():
                 setattr(self.followed[name], key, value)
+
+    def _pass_over(self, batches: int) -> None:
+        """Let the first batches of the epoch go by without training, then restore what other callbacks set meanwhile."""
+        train_step, left = self.model.train_function, iter(range(batches - 1, -1, -1))
+
+        def pass_over(iterator):
+            if next(left):
+                next(iterator)
+            else:
+                train_step(iterator)  # creates the metrics' variables; all else that it does is undone
+                self._restore()
+                self.model.train_function = train_step
+            return {}
+
+        if batches:
+            self.model.train_function = pass_over
 
 
 class StopOnInterrupt(keras.callbacks.Callback):
     """Ctrl-C ends training after the running batch, so that the run can still be evaluated and saved; twice: at once.
 
     Sets `model.interrupted`, and `model.epoch_was_cut` where it came before the epoch's end.
+
+    Args:
+        then: what comes after this training.
     """
+
+    def __init__(self, then: str = "evaluating and saving"):
+        super().__init__()
+        self.then = then
 
     def on_train_begin(self, logs=None):
         self.model.interrupted = self.model.epoch_was_cut = False
@@ -277,7 +335,7 @@ class StopOnInterrupt(keras.callbacks.Callback):
             signal.signal(signal.SIGINT, self.before)
             raise KeyboardInterrupt
         self.model.interrupted = True
-        print("\nCtrl-C: finishing this batch, then evaluating and saving. Press it again to stop at once.")
+        print(f"\nCtrl-C: finishing this batch, then {self.then}. Press it again to stop at once.")
 
 
 def verbosity() -> int:
@@ -285,21 +343,37 @@ def verbosity() -> int:
     return 1 if sys.stdout.isatty() else 2
 
 
+def write_whole(file: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Write a file whole: `write` gets one beside it, which is then renamed. A failed write leaves `file` as it was."""
+    beside = file.with_name(f"{file.name}.part")
+    try:
+        with open(beside, "wb") as opened:
+            write(opened)
+        os.replace(beside, file)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
 def save_weights(model: keras.Model, file: Path) -> None:
-    """Write a `.weights.h5` file whole: first beside, then renamed into place."""
-    beside = file.with_name("part.weights.h5")
-    model.save_weights(beside)
-    os.replace(beside, file)
+    """Write a model's weights to an `.npz` file. (On a full disk, HDF5, in which Keras writes them, may crash.)"""
+    weights = {f"{number}": weight for number, weight in enumerate(model.get_weights())}
+    write_whole(file, lambda opened: np.savez(opened, **weights))
+
+
+def load_weights(model: keras.Model, file: Path) -> None:
+    """Read what `save_weights` wrote."""
+    with np.load(file) as saved:
+        model.set_weights([saved[name] for name in saved.files])
 
 
 def restore_best(model: keras.Model, folder: Path) -> None:
     """Put the weights of the best epoch back."""
-    model.load_weights(folder / "best.weights.h5")
+    load_weights(model, folder / "best.weights.npz")
 
 
 def remove_training_state(folder: Path) -> None:
     """Remove what only `--resume` needs; the last step before a run is finished."""
-    for name in ("pretrained.weights.h5", "best.weights.h5", "state.npz"):
+    for name in ("pretraining.npz", "pretrained.npz", "best.weights.npz", "state.npz"):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from shared import bptt, gradients, rnn
+from shared import bptt, gradients, rnn, training
 
 
 @pytest.mark.parametrize(("documents", "batch_size", "length"), [([1000], 4, 16), ([50, 1, 7, 300, 2, 64], 3, 10), ([5], 2, 9)])
@@ -116,7 +116,30 @@ class StatesAt(keras.callbacks.Callback):
         self.seen.append(bptt.read_states(self.model))
 
 
-def fitted(validate, documents=(100,)):
+class Killed(Exception):
+    """Stands for the power going out."""
+
+
+class KillBeforeLastBatch(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 6:
+            raise Killed
+
+
+def test_a_run_killed_within_an_epoch_goes_on_with_the_state_it_had(tmp_path, monkeypatch):
+    whole, *_ = fitted(False, epochs=1)
+    monkeypatch.setattr(training, "SAVE_EVERY", 0)
+    resume = training.Resume(tmp_path, {}, restore=False)
+    with pytest.raises(Killed):
+        fitted(False, epochs=1, extra=[resume, KillBeforeLastBatch()])
+    resumed, *_ = fitted(False, epochs=1, extra=[training.Resume(tmp_path, {}, restore=True)])
+    for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    for one, other in zip(bptt.read_states(whole), bptt.read_states(resumed), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def fitted(validate, documents=(100,), epochs=2, extra=()):
     keras.utils.set_random_seed(0)
     ids = np.random.default_rng(0).integers(0, 11, sum(documents))
     windows = bptt.contiguous_windows(np.array(documents), 2, 6)
@@ -128,11 +151,11 @@ def fitted(validate, documents=(100,)):
     states = StatesAt()
     model.fit(
         batches,
-        epochs=2,
+        epochs=epochs,
         shuffle=False,
         verbose=0,
         validation_data=batches if validate else None,
-        callbacks=[bptt.TruncatedBPTT(windows, windows), states],
+        callbacks=[bptt.TruncatedBPTT(windows, windows), states, *extra],
     )
     return model, states.seen, windows, ids
 

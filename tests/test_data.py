@@ -118,3 +118,14 @@ def test_a_damaged_prepared_dataset_says_which_folder_to_remove(tmp_path, monkey
 def test_missing_path_is_named():
     with pytest.raises(UserError, match=r"--data gone.csv: there is no such file or folder"):
         data.existing_path("--data", "gone.csv")
+
+
+def test_the_first_batch_is_one_that_replicas_share_evenly():
+    """The remainder's place is another one; a lone batch is cut in two; every row stands in one batch."""
+    for seed in range(10):
+        batches = batching.indices_by_length(np.arange(19), 6, np.random.default_rng(seed), replicas=3)
+        assert len(batches[0]) == 6
+        assert sorted(np.concatenate(batches)) == list(range(19))
+    assert [len(batch) for batch in batching.indices_by_length(np.arange(5), 6, replicas=2)] == [4, 1]
+    with pytest.raises(UserError, match="2 examples can't be shared by 3 GPUs"):
+        batching.indices_by_length(np.arange(2), 6, replicas=3)

@@ -1,5 +1,8 @@
 """The language model against a full softmax in NumPy, and what it hands on."""
 
+import json
+import os
+import signal
 from dataclasses import replace
 
 import keras
@@ -46,10 +49,10 @@ def test_neither_direction_sees_the_word_that_it_guesses():
     assert np.any(back_one[0, 2] != back_other[0, 2])
 
 
-def test_every_path_starts_from_the_pretrained_weights():
+def test_every_path_starts_from_the_pretrained_weights(tmp_path):
     rows = tf.ragged.constant([[2 + (n + k) % 10 for k in range(6)] for n in range(32)], dtype=tf.int32)
     config = replace(TINY, members=2)
-    weights = pretraining.pretrain(config, rows, EMBEDDINGS)
+    weights = pretraining.pretrain(config, rows, EMBEDDINGS, tmp_path)
     network = model.build_model(config, np.zeros((20, 2), "float32"), EMBEDDINGS)
     pretraining.start_from(network, weights, config)
     for number in (1, 2):
@@ -62,3 +65,23 @@ def test_every_path_starts_from_the_pretrained_weights():
             strict=True,
         ):
             np.testing.assert_array_equal(got, wanted)
+
+
+class PressCtrlC(keras.callbacks.Callback):
+    def on_train_batch_begin(self, batch, logs=None):
+        if batch == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_ends_pretraining_and_its_weights_are_used(tmp_path, monkeypatch, capsys):
+    rows = tf.ragged.constant([[2 + (n + k) % 10 for k in range(6)] for n in range(64)], dtype=tf.int32)
+    make = keras.callbacks.ProgbarLogger
+    presses = []
+    monkeypatch.setattr(keras.callbacks, "ProgbarLogger", lambda: presses.append(PressCtrlC()) or presses[0])
+    weights = pretraining.pretrain(replace(TINY, pretraining_epochs=9), rows, EMBEDDINGS, tmp_path)
+    monkeypatch.setattr(keras.callbacks, "ProgbarLogger", make)
+    assert "then training on the labels" in capsys.readouterr().out
+    assert np.any(weights["_embedding"][0] != EMBEDDINGS)
+    with np.load(tmp_path / "pretraining.npz") as saved:
+        about = json.loads(str(saved["about"]))
+    assert (about["epochs"], about["batches"]) == (0, 2)

@@ -1,5 +1,6 @@
 """Resume, Ctrl-C, seeds: on a small net with dropout, so that every kind of state matters."""
 
+import json
 import os
 import signal
 import subprocess
@@ -83,9 +84,9 @@ def test_resumed_training_ends_with_the_same_weights(tmp_path):
         np.testing.assert_array_equal(one.numpy(), two.numpy())
     histories = [pd.read_csv(tmp_path / name / "history.csv") for name in ("whole", "killed")]
     pd.testing.assert_frame_equal(*histories)
-    best = [tmp_path / name / "best.weights.h5" for name in ("whole", "killed")]
+    best = [tmp_path / name / "best.weights.npz" for name in ("whole", "killed")]
     for model, file in zip((whole, resumed), best, strict=True):
-        model.load_weights(file)
+        training.load_weights(model, file)
     for one, two in zip(whole.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)
 
@@ -170,24 +171,80 @@ def test_training_that_stopped_early_is_not_gone_on_with(tmp_path):
         np.testing.assert_array_equal(one, two)
 
 
-def test_a_disk_that_fills_up_while_the_best_weights_are_written_leaves_the_last_ones(tmp_path, monkeypatch):
-    train(tmp_path, epochs=1)
-    before = (tmp_path / "best.weights.h5").read_bytes()
+FULL_DISK = """
+import resource, sys
+sys.path[:0] = ["tests", "."]
+from pathlib import Path
+from shared import cli, training
+import keras
+model = keras.Sequential([keras.Input((300,)), keras.layers.Dense(300)])
+file = Path(sys.argv[1])
+training.save_weights(model, file)
+before = file.read_bytes()
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+def write():
+    try:
+        training.save_weights(model, file)
+    finally:
+        assert file.read_bytes() == before
+        assert list(file.parent.iterdir()) == [file]
+cli.run(write)
+"""
 
-    def full(self, path, *_, **__):
-        Path(path).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(keras.Model, "save_weights", full)
-    with pytest.raises(OSError, match="No space left"):
-        train(tmp_path, epochs=1)
-    assert (tmp_path / "best.weights.h5").read_bytes() == before
+def test_a_disk_that_fills_up_while_the_weights_are_written_leaves_the_last_ones(tmp_path):
+    """A limit on a file's size stands for the end of the disk."""
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "best.weights.npz")]
+    answer = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert answer.returncode == 2
+    assert "File too large. Free some space" in answer.stderr
+    assert len(answer.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(("values", "kept"), [([(0.5, 0.9), (0.5, 0.7), (0.5, 0.8)], 1), ([(0.5, 0.1), (0.6, 0.9)], 1)])
+def test_equal_accuracies_are_told_apart_by_the_loss(tmp_path, values, kept):
+    best, model = training.BestWeights(tmp_path, "val_accuracy"), keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    best.set_model(model)
+    for epoch, (accuracy, loss) in enumerate(values):
+        model.set_weights([np.full((1, 1), epoch), np.zeros(1)])
+        best.on_epoch_end(epoch, {"val_accuracy": accuracy, "val_loss": loss})
+    training.restore_best(model, tmp_path)
+    assert model.get_weights()[0].item() == kept
+
+
+class KillInBatch(keras.callbacks.Callback):
+    def __init__(self, batch):
+        super().__init__()
+        self.left = batch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            raise Killed
+
+
+def test_a_run_killed_within_an_epoch_goes_on_in_the_middle_of_it(tmp_path, monkeypatch):
+    """To the last bit, figures of the epoch included."""
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    whole, _ = train(tmp_path / "whole", epochs=3)
+    monkeypatch.setattr(training, "SAVE_EVERY", 0)
+    with pytest.raises(Killed):
+        train(tmp_path / "killed", epochs=3, extra=[KillInBatch(12 + 5)])
+    with np.load(tmp_path / "killed" / "state.npz") as saved:
+        about = json.loads(str(saved["about"]))
+    assert (about["epochs"], about["batches"]) == (1, 4)
+    resumed, _ = train(tmp_path / "killed", epochs=3, resume=True)
+    for one, two in zip(whole.variables, resumed.variables, strict=True):
+        np.testing.assert_array_equal(one.numpy(), two.numpy())
+    histories = [pd.read_csv(tmp_path / name / "history.csv") for name in ("whole", "killed")]
+    pd.testing.assert_frame_equal(*histories)
 
 
 def test_best_epoch_is_restored_and_training_state_removed(tmp_path):
     model, _ = train(tmp_path, epochs=3)
     best = keras.models.clone_model(model)
-    best.load_weights(tmp_path / "best.weights.h5")
+    training.load_weights(best, tmp_path / "best.weights.npz")
     model.set_weights([w * 0 for w in model.get_weights()])
     training.restore_best(model, tmp_path)
     for one, two in zip(model.get_weights(), best.get_weights(), strict=True):
@@ -199,6 +256,18 @@ def test_best_epoch_is_restored_and_training_state_removed(tmp_path):
 def test_several_gpus_where_there_are_none_is_refused():
     with pytest.raises(UserError, match="--multi-gpu needs two GPUs or more, TensorFlow sees 0"):
         training.setup(seed=0, multi_gpu=True)
+
+
+def test_a_batch_that_the_gpus_cant_share_evenly_is_refused(monkeypatch):
+    monkeypatch.setattr(training, "list_gpus", lambda: tf.config.list_logical_devices("CPU"))
+    with pytest.raises(UserError, match=r"--batch-size 5 can't be shared .* by 2 GPUs. Give a multiple of 2, for example 6"):
+        training.setup(seed=0, multi_gpu=True, batch_size=5)
+
+
+def test_another_backend_is_refused(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(UserError, match="needs Keras's TensorFlow backend; got jax"):
+        training.setup(seed=0)
 
 
 def test_precision_is_what_layers_compute_in():

@@ -3,6 +3,8 @@
 Reading needs no labels, so the path learns how words follow each other before it learns what they say (Dai and Le, 2015).
 """
 
+from pathlib import Path
+
 import keras
 import numpy as np
 from keras import layers, ops
@@ -14,19 +16,24 @@ from shared.batches import batches_by_length
 SAMPLED_WORDS = 384
 
 
-def pretrain(config: Config, sequences, embeddings: np.ndarray) -> dict[str, list[np.ndarray]]:
+def pretrain(config: Config, sequences, embeddings: np.ndarray, folder: Path) -> dict[str, list[np.ndarray]]:
     """Train the language model.
 
     Args:
         config: the knobs; the recurrence has the same size as in the network.
         sequences: ragged `(n, None)`, word ids of the training reviews, more frequent words having smaller ids.
         embeddings: `(num_words, dim)`, where the word embeddings start.
+        folder: the run folder; `pretraining.npz` is what a killed pretraining goes on from.
 
     Returns:
         Weights for `start_from`.
     """
     model = build_language_model(config, embeddings)
-    batches, steps = batches_by_length({"sequence": sequences}, np.zeros(sequences.nrows()), config.batch_size, config.seed)
+    pace = rehearsal.callbacks()
+    resume = training.Resume(folder, {}, restore=config.resume, name="pretraining.npz")
+    batches, steps = batches_by_length(
+        {"sequence": sequences}, np.zeros(sequences.nrows()), config.batch_size, config.seed, resume.first_epoch
+    )
     learning_rate = training.warmup_cosine(
         config.pretraining_learning_rate, steps * config.pretraining_epochs, warmup=0.1, floor=0.1
     )
@@ -36,9 +43,16 @@ def pretrain(config: Config, sequences, embeddings: np.ndarray) -> dict[str, lis
     model.fit(
         batches.map(lambda features, _: features),
         epochs=config.pretraining_epochs,
+        initial_epoch=resume.first_epoch,
         steps_per_epoch=steps,
         shuffle=False,
-        callbacks=[*rehearsal.callbacks(), keras.callbacks.ProgbarLogger(), gradients.GradientMonitor()],
+        callbacks=[
+            *pace,
+            keras.callbacks.ProgbarLogger(),
+            gradients.GradientMonitor(),
+            *([] if pace else [training.StopOnInterrupt(then="training on the labels")]),
+            resume,
+        ],
         verbose=training.verbosity(),
     )
     return {name: model.get_layer(f"pretrained{name}").get_weights() for name in _pretrained_layers(config)}

@@ -27,7 +27,7 @@ def train(config: Config) -> Path:
 
     # 1. Data
     started = time.monotonic()
-    strategy = training.setup(config.seed, config.deterministic, config.precision, config.multi_gpu)
+    strategy = training.setup(config.seed, config.deterministic, config.precision, config.multi_gpu, config.batch_size)
     reviews = data.load(config)
     print(f"{reviews.name}: {len(reviews.train.texts)} reviews to train, {len(reviews.validation.texts)} to validate.")
     vectorizer, num_ids = text.build_vectorizer(reviews.train.texts, config)
@@ -40,8 +40,9 @@ def train(config: Config) -> Path:
     embeddings = cooccurrence_embeddings(ids["sequence"], len(text.words(vectorizer)), config.embedding_dim, config.seed)
     callbacks = training.make_callbacks(run.path, f"val_{ANSWER}_accuracy", config.patience, config.resume)
     resume = callbacks[-1]
-    batches, steps = batches_by_length(ids, reviews.train.labels, config.batch_size, config.seed, resume.first_epoch)
-    validation_batches, _ = batches_in_order(validation_ids, reviews.validation.labels, config.batch_size)
+    replicas = strategy.num_replicas_in_sync
+    batches, steps = batches_by_length(ids, reviews.train.labels, config.batch_size, config.seed, resume.first_epoch, replicas)
+    validation_batches, _ = batches_in_order(validation_ids, reviews.validation.labels, config.batch_size, replicas)
     with strategy.scope():
         network = build_model(config, log_ratios, embeddings)
         outputs = list(network.output)
@@ -52,11 +53,11 @@ def train(config: Config) -> Path:
             metrics=dict.fromkeys(outputs, "accuracy"),
             jit_compile=False,  # batches differ in length: XLA would compile anew for each
         )
-    pretrained = run.path / "pretrained.weights.h5"
+    pretrained = run.path / "pretrained.npz"
     if pretrained.exists():
-        network.load_weights(pretrained)
+        training.load_weights(network, pretrained)
     elif config.pretraining_epochs:
-        start_from(network, pretrain(config, ids["sequence"], embeddings), config)
+        start_from(network, pretrain(config, ids["sequence"], embeddings, run.path), config)
         training.save_weights(network, pretrained)
     for layer, kernel in rnn.explain_kernels(network).items():
         print(f"{layer} runs as {kernel}")
