@@ -69,7 +69,7 @@ def test_the_network_waits_for_augmented_clips_less_than_a_tenth_of_the_time():
     clips = data.Clips(waveforms, rng.integers(0, 12, 1_000), tuple("abcdefghijkl"), [""] * 1_000)
     network = build_model(config, 12, np.zeros(config.n_mfcc), np.full(config.n_mfcc, 50.0))
     network.compile(gradients.AdamW(1e-3), keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=False)
-    batches = iter(training_batches(clips, audio.make_noise(60 * config.sample_rate, 0), config)[0])
+    batches = iter(training_batches(clips, audio.make_noise(60 * config.sample_rate, config.sample_rate, 0), config)[0])
     waited, worked = [], []
     for _ in range(33):
         started = time.perf_counter()

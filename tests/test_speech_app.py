@@ -9,6 +9,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 import tensorflow as tf
@@ -21,7 +22,9 @@ from shared import runs
 from shared.cli import UserError
 
 RATE = 16_000
-TINY = replace(PRESETS["smoke"], data="words", limit=40, filters=(4,), deltas=True, units=4, n_mfcc=10, batch_size=8)
+TINY = replace(
+    PRESETS["smoke"], data="words", silence=True, limit=40, filters=(4,), deltas=True, units=4, n_mfcc=10, batch_size=8
+)
 
 
 def make_folder(path: Path, words=("go", "stop"), speakers=10, repeats=2, nohash=True, seconds=0.6):
@@ -58,14 +61,18 @@ def test_run_folder_is_whole(run_folder):
     files = {path.name for path in run_folder.iterdir()}
     assert files == {
         *("config.json", "environment.json", "metrics.json", "history.csv", "mistakes.csv", "words.csv"),
-        *("model.keras", "report.md", "logs", "plots"),
+        *("model.keras", "report.md", "logs", "plots", "speakers.csv"),
     }
     plots = {path.stem for path in (run_folder / "plots").iterdir()}
     assert plots == {"augmentation", "confusion_matrix", "false_alarms", "reliability", "training"}
     metrics = json.loads((run_folder / "metrics.json").read_text())
     assert metrics["dataset"] == "words"
     assert metrics["class_names"] == ["go", "stop", "_silence_"]
-    assert metrics["beats_baseline"] == (metrics["test_accuracy"] > metrics["baseline_accuracy"])
+    assert metrics["beats_baseline"] == (metrics["lead"]["low"] > 0)
+    assert metrics["lead"]["mean"] == pytest.approx(metrics["test_accuracy"] - metrics["baseline_accuracy"])
+    assert metrics["warnings"] == []
+    speakers = pd.read_csv(run_folder / "speakers.csv", index_col="speaker")
+    assert speakers["clips"].sum() == 4
     assert 0 <= metrics["stream_hits"] <= metrics["stream_commands"]
     with zipfile.ZipFile(run_folder / "model.keras") as model:  # predict loads it without knowing the optimizer
         assert "AdamW" not in model.read("config.json").decode()
@@ -183,7 +190,7 @@ def test_microphone_without_its_package_is_explained(beside_the_run, monkeypatch
 def test_own_folder_is_split_by_speaker_where_names_tell_them(capsys):
     make_folder(Path("words"), ("go", "stop", "left"), speakers=20)
     splits, _ = data.load(TINY)
-    assert "Split by speaker." in capsys.readouterr().out
+    assert "Split by speaker: 20 speakers." in capsys.readouterr().out
     speakers = [
         {Path(source).stem.split("_nohash_")[0] for source in part.sources} - {"background noise"} for part in splits[:3]
     ]
@@ -200,7 +207,7 @@ def test_own_folder_is_split_by_speaker_where_names_tell_them(capsys):
 def test_own_folder_without_speakers_is_split_by_file(capsys):
     make_folder(Path("words"), speakers=10, nohash=False)
     splits, _ = data.load(TINY)
-    assert "40 of 40 do not" in capsys.readouterr().out
+    assert "warning: the names of 40 of 40 recordings tell no speaker" in capsys.readouterr().out
     sources = [set(part.sources) - {"background noise"} for part in splits[:3]]
     assert len(set.union(*sources)) == sum(map(len, sources)) == 40
 
@@ -216,7 +223,7 @@ def test_one_name_without_a_speaker_does_not_let_the_others_leak(capsys):
     folder = make_folder(Path("words"), speakers=10)
     soundfile.write(folder / "go" / "extra.wav", np.full(8_000, 0.1), RATE)
     splits, _ = data.load(TINY)
-    assert "Split by speaker where a file's name tells one; 1 of 41 do not." in capsys.readouterr().out
+    assert "warning: the names of 1 of 41 recordings tell no speaker, for one 'extra.wav'" in capsys.readouterr().out
     speakers = [{Path(s).stem.split("_nohash_")[0] for s in part.sources} - {"background noise"} for part in splits[:3]]
     assert sum(map(len, speakers)) == len(set.union(*speakers)) == 11
 
@@ -274,7 +281,8 @@ def test_silence_folder_is_the_noise_to_train_with():
     splits, background = data.load(TINY)
     assert splits.train.class_names == ("go", "stop", "_silence_")
     silent = splits.train.waveforms[splits.train.labels == 2]
-    np.testing.assert_array_equal(background, audio.to_float(silent.ravel()))
+    assert len(background) == silent.size - (len(silent) - 1) * RATE // 20
+    np.testing.assert_array_equal(background[: RATE - RATE // 20], audio.to_float(silent[0, : RATE - RATE // 20]))
 
 
 def cut_off(path):
@@ -282,9 +290,9 @@ def cut_off(path):
     path.write_bytes(path.read_bytes()[:16_000])
 
 
-def mp3s():
+def videos():
     Path("words/left").mkdir()
-    Path("words/left/1.mp3").touch()
+    Path("words/left/1.mp4").touch()
 
 
 @pytest.mark.parametrize(
@@ -294,17 +302,17 @@ def mp3s():
         (lambda: Path("words").touch(), "is a file; expected a folder"),
         (lambda: Path("words").mkdir(), "expected a folder for each word"),
         (lambda: make_folder(Path("words"), ("go",)), "two words or more"),
-        (lambda: make_folder(Path("words"), speakers=2), "2 speakers or recordings, .* can't be split in three"),
+        (lambda: make_folder(Path("words"), speakers=2), "All recordings are of 2 speaker.*needs 3"),
         (lambda: cut_off(make_folder(Path("words")) / "go" / "cut.wav"), r"cut\.wav is cut off: 32,044 bytes .* 16,000 there"),
         (
             lambda: soundfile.write(make_folder(Path("words")) / "go" / "x.wav", np.full(99, np.nan), RATE, subtype="FLOAT"),
             r"x\.wav holds samples that are no numbers",
         ),
-        (lambda: (make_folder(Path("words")), mp3s()), r"left: expected .* but 1\.mp3"),
+        (lambda: (make_folder(Path("words")), videos()), r"'.*left': expected .* but '1\.mp4'"),
         (lambda: (make_folder(Path("words")) / "validation_list.txt").touch(), r"no testing_list\.txt"),
         (
             lambda: (make_folder(Path("words")) / "go" / "broken.wav").write_bytes(b"no sound"),
-            r"broken\.wav can't be read as audio",
+            r"broken\.wav is no audio, whatever its name says",
         ),
         (lambda: soundfile.write(make_folder(Path("words")) / "go" / "x.wav", np.zeros(0), RATE), "recording of length 0"),
         (lambda: (make_folder(Path("words")) / "testing_list.txt").touch(), r"no validation_list\.txt"),
@@ -319,7 +327,7 @@ def test_bad_folders_are_explained_and_leave_no_run(prepare, message):
 
 def test_unknown_words_are_explained():
     make_folder(Path("words"))
-    with pytest.raises(UserError, match="--words dog: there are no recordings of that; there are some of go, stop"):
+    with pytest.raises(UserError, match="--words dog: there are no recordings of that; there are some of 'go', 'stop'"):
         data.load(replace(TINY, words=("go", "dog")))
 
 
@@ -389,7 +397,7 @@ def test_tfds_classes_are_named(monkeypatch):
         "test 10",
         "test 22",
     ]
-    assert len(background) == 2 * RATE
+    assert len(background) == 2 * RATE - RATE // 20  # one fades into the other
 
 
 @pytest.mark.usefixtures("offline")
@@ -435,7 +443,7 @@ def test_augmentation_is_drawn(tmp_path):
         audio.to_int16(0.1 * rng.normal(size=(6, RATE))), np.arange(6) % 3, ("go", "stop", "_silence_"), list("abcdef")
     )
     (tmp_path / "plots").mkdir()
-    report.show_augmentation(tmp_path, config, build_features(config), clips, audio.make_noise(3 * RATE, 0))
+    report.show_augmentation(tmp_path, config, build_features(config), clips, audio.make_noise(3 * RATE, RATE, 0))
     assert (tmp_path / "plots" / "augmentation.png").stat().st_size > 3_000
     tags = [tag for tag, _ in events_of(tmp_path / "logs" / "report")]
     assert [tag for tag in tags if "clips/1" in tag] == 2 * ["clips/1: go, as it is"] + 2 * ["clips/1: go, augmented"]

@@ -7,6 +7,7 @@ import librosa
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import signal
 
 from apps.speech import audio, augment, stream
 from apps.speech.config import DEFAULT, PRESETS
@@ -113,7 +114,7 @@ def test_background_noise_has_the_asked_signal_to_noise_ratio():
         DEFAULT, speed_change=0.0, time_shift=0.0, gain_change=0.0, noise_share=1.0, lowest_snr=6.0, highest_snr=6.0
     )
     tone = 0.1 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE).astype("float32")[None]
-    noise = audio.make_noise(RATE * 5, seed=0)
+    noise = audio.make_noise(RATE * 5, RATE, seed=0)
     mixed = np.asarray(augment.augment(tf.constant(tone), tf.constant(noise), quiet, tf.constant([0, 1])))
     added = mixed - tone
     assert 20 * np.log10(tone.std() / np.sqrt(np.mean(added**2))) == pytest.approx(6, abs=0.05)
@@ -149,6 +150,24 @@ def test_mel_warp_stretches_the_spectrum_linearly():
     np.testing.assert_allclose(warped[:, 0], expected, atol=1e-3)
 
 
+@pytest.mark.parametrize("rate", [8_000, 16_000])
+def test_generated_noise_is_heard(rate):
+    """Nothing below 20 Hz, by SciPy's periodogram; before, more than half of its energy was below 1 Hz."""
+    frequencies, power = signal.periodogram(audio.make_noise(60 * rate, rate, seed=0).astype("float64"), rate)
+    assert power[frequencies < 20].sum() < 1e-6 * power.sum()
+    assert power[frequencies > 200].sum() > 0.2 * power.sum()
+
+
+def test_joined_noise_does_not_jump_and_keeps_its_power():
+    constant = [np.full(1_000, value) for value in (0.5, -0.5, 0.5)]
+    joined = audio.join(constant, 100)
+    assert len(joined) == 2_800
+    assert np.abs(np.diff(joined)).max() < 0.02  # it was 1 at each join
+    rng = np.random.default_rng(0)
+    fades = np.stack([audio.join(list(rng.normal(size=(2, 300))), 100)[200:300] for _ in range(2_000)])
+    np.testing.assert_allclose(fades.var(axis=0), 1, atol=0.15)
+
+
 def clips_of_noise(count=40):
     rng = np.random.default_rng(0)
     names = ("go", "stop", "_unknown_", "_silence_")
@@ -157,7 +176,7 @@ def clips_of_noise(count=40):
 
 
 def test_an_epoch_depends_on_its_number_alone_and_has_every_clip_once():
-    clips, noise = clips_of_noise(), audio.make_noise(RATE * 3, seed=0)
+    clips, noise = clips_of_noise(), audio.make_noise(RATE * 3, RATE, seed=0)
     config = replace(DEFAULT, batch_size=16)
     batches, steps = augment.training_batches(clips, noise, config)
     assert steps == 3

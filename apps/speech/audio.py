@@ -1,7 +1,9 @@
 """Recordings as numbers from -1 to 1: reading any format, one length for all, generated noise."""
 
 import struct
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import librosa
 import numpy as np
@@ -9,7 +11,10 @@ import soundfile
 
 from shared.cli import UserError
 
-SUFFIXES = (".wav", ".flac", ".ogg")
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+LOWEST_HERTZ = 20.0  # of generated noise: what is below is not heard
+PROBLEMS_NAMED = 10
+Result = TypeVar("Result")
 
 
 def read(path: Path, sample_rate: int) -> np.ndarray:
@@ -18,22 +23,61 @@ def read(path: Path, sample_rate: int) -> np.ndarray:
     Raises:
         UserError: if it can't be read or holds nothing.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file (looked from {Path.cwd()}).")
+    check_header(path)
     try:
         content, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (OSError, soundfile.SoundFileError) as error:
-        reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or error
-        raise UserError(f"{path} can't be read as audio ({reason}). WAV, FLAC and OGG are; convert or remove it.") from None
-    if not len(content):
-        raise UserError(f"{path} is a recording of length 0; remove it.")
+        raise _unreadable(path, error) from None
     if not np.isfinite(content).all():
-        raise UserError(f"{path} holds samples that are no numbers (NaN or infinite); mend or remove it.")
+        raise UserError(f"{path} holds samples that are no numbers (NaN or infinite); fix or remove it.")
+    return np.clip(resample(content.mean(axis=1), rate, sample_rate), -1, 1)
+
+
+def check_header(path: Path) -> None:
+    """Look at no more than the header of a recording.
+
+    Raises:
+        UserError: if it is not there, no audio, cut off, or of length 0.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file (looked from {Path.cwd()}).")
+    try:
+        info = soundfile.info(path)
+    except (OSError, soundfile.SoundFileError) as error:
+        raise _unreadable(path, error) from None
+    if not info.frames:
+        raise UserError(f"{path} is a recording of length 0; remove it.")
     if (announced := _announced_bytes(path)) > path.stat().st_size:
         raise UserError(
-            f"{path} is cut off: {announced:,} bytes by its header, {path.stat().st_size:,} there. Mend or remove it."
+            f"{path} is cut off: {announced:,} bytes by its header, {path.stat().st_size:,} there. Fix or remove it."
         )
-    return np.clip(resample(content.mean(axis=1), rate, sample_rate), -1, 1)
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
+    if "not recognised" in reason:
+        return UserError(f"{path} is no audio, whatever its name says: it is neither WAV nor FLAC, OGG or MP3. Remove it.")
+    return UserError(f"{path} can't be read as audio ({reason}). WAV, FLAC, OGG and MP3 are; convert or remove it.")
+
+
+def collect_problems(paths: list[Path], act: Callable[[Path], Result]) -> Iterator[Result]:
+    """`act(path)` of each path, one after the other.
+
+    Raises:
+        UserError: at the end, if `act` has raised some: how many, and the first ones.
+    """
+    problems = []
+    for path in paths:
+        try:
+            yield act(path)
+        except UserError as problem:
+            problems.append(str(problem))
+    if len(problems) == 1:
+        raise UserError(problems[0])
+    if problems:
+        more = len(problems) - PROBLEMS_NAMED
+        named = "\n".join(problems[:PROBLEMS_NAMED] + ([f"and {more} more."] if more > 0 else []))
+        raise UserError(f"{len(problems)} of {len(paths)} recordings can't be used:\n{named}")
 
 
 def _announced_bytes(path: Path) -> int:
@@ -73,14 +117,35 @@ def to_float(waveform: np.ndarray) -> np.ndarray:
     return waveform.astype(np.float32) / 32768
 
 
-def make_noise(samples: int, seed: int) -> np.ndarray:
-    """Background noise `(samples,)`: hiss, rumble and what lies between, now louder, now softer."""
+def join(pieces: list[np.ndarray], overlap: int) -> np.ndarray:
+    """Pieces of noise one behind the other, each faded into the next over `overlap` samples, so that nothing jumps.
+
+    The fades keep the power: the squares of what a sample is multiplied with add up to 1.
+    """
+    overlap = min(overlap, min(map(len, pieces)) // 2)
+    rising = np.sin(np.linspace(0, np.pi / 2, overlap)).astype(np.float32)
+    joined = np.zeros(sum(map(len, pieces)) - overlap * (len(pieces) - 1), np.float32)
+    start = 0
+    for number, piece in enumerate(pieces):
+        faded = piece.astype(np.float32)
+        if number > 0:
+            faded[:overlap] *= rising
+        if number < len(pieces) - 1:
+            faded[len(piece) - overlap :] *= rising[::-1]
+        joined[start : start + len(piece)] += faded
+        start += len(piece) - overlap
+    return joined
+
+
+def make_noise(samples: int, sample_rate: int, seed: int) -> np.ndarray:
+    """Background noise `(samples,)`: hiss, rumble and what lies between, now louder, now softer; nothing below 20 Hz."""
     rng = np.random.default_rng(seed)
-    frequencies = np.fft.rfftfreq(samples, 1 / samples)
+    hertz = np.fft.rfftfreq(samples, 1 / sample_rate)
     spectrum = np.fft.rfft(rng.normal(size=samples))
-    colours = [np.fft.irfft(spectrum * np.maximum(frequencies, 1) ** -slope, samples) for slope in (0, 0.5, 1)]
-    times = np.linspace(0, samples, max(4, samples // 8_000))
+    colours = [np.fft.irfft(spectrum * np.maximum(hertz, LOWEST_HERTZ) ** -slope, samples) for slope in (0, 0.5, 1)]
+    times = np.linspace(0, samples, max(4, 2 * samples // sample_rate))
     noise = sum(
         colour / colour.std() * np.interp(np.arange(samples), times, rng.uniform(0, 1, len(times)) ** 2) for colour in colours
     )
+    noise = np.fft.irfft(np.fft.rfft(noise) * (hertz >= LOWEST_HERTZ), samples)
     return (0.1 * noise / np.abs(noise).max()).astype(np.float32)

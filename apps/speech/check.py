@@ -1,5 +1,6 @@
 """Look at recordings before training on them: python -m apps.speech.check (or: make speech-check)."""
 
+import hashlib
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from shared.plots import plt
 
 FEWEST_OF_A_WORD = 10  # training clips
 SILENT = 1e-3  # greatest sample of a clip, 1 being full scale: -60 dB
+SPEAKERS_SHOWN = 40
 CLIPPED = 0.01  # share of a clip's samples at full scale
 
 
@@ -24,16 +26,16 @@ def check(config: Config) -> Findings:
     parts = {"train": speech.train, "validation": speech.validation, "test": speech.test}
     names = speech.train.class_names
     counts = pd.DataFrame({part: np.bincount(clips.labels, minlength=len(names)) for part, clips in parts.items()}, [*names])
-    peaks = {part: np.abs(clips.waveforms.astype(np.int32)).max(axis=1) / 32768 for part, clips in parts.items()}
-    words = {part: clips.labels != names.index(data.SILENCE) for part, clips in parts.items()}
-    contents = {part: [waveform.tobytes() for waveform in clips.waveforms[words[part]]] for part, clips in parts.items()}
+    peaks, clipped = ({part: measure(clips.waveforms) for part, clips in parts.items()} for measure in (peaks_of, are_clipped))
+    words = {part: np.array([name != data.SILENCE for name in names])[clips.labels] for part, clips in parts.items()}
+    contents = {part: _digests(clips.waveforms, words[part]) for part, clips in parts.items()}
     in_train = set(contents["train"])
     about = pd.DataFrame(
         {
             part: {
                 "clips": len(clips.labels),
                 "silent though not _silence_": int(np.sum(words[part] & (peaks[part] < SILENT))),
-                "clipped": int(np.sum(np.mean(np.abs(clips.waveforms.astype(np.int32)) >= 32767, axis=1) > CLIPPED)),
+                "clipped": int(np.sum(clipped[part])),
                 "loudness, median dB": float(20 * np.log10(max(np.median(peaks[part]), SILENT))),
                 "of words, the same twice in it": repeated(contents[part]),
                 "of words, also in train": 0 if part == "train" else sum(content in in_train for content in contents[part]),
@@ -42,7 +44,10 @@ def check(config: Config) -> Findings:
         },
         dtype=object,
     )
-    tables, remarks = {"clips of each word": counts, "clips": about}, []
+    tables, remarks = {"clips of each word": counts, "clips": about}, [*speech.warnings]
+    speakers = table_of_speakers(parts)
+    if len(speakers):
+        tables[f"clips of each speaker, {min(len(speakers), SPEAKERS_SHOWN)} of {len(speakers)}"] = speakers[:SPEAKERS_SHOWN]
     if config.data:
         tables["files"], longer = _table_of_files(Path(config.data), config)
         if longer:
@@ -63,9 +68,31 @@ def check(config: Config) -> Findings:
     return Findings("speech", speech.name, tables, {"clips": _plot(speech.train, peaks["train"], config)}, remarks, pointless)
 
 
+def peaks_of(waveforms: np.ndarray) -> np.ndarray:
+    """Greatest sample of each clip `(n,)`, 1 being full scale. (int16 has no positive number for its lowest one.)"""
+    return np.array([max(-int(row.min()), int(row.max())) / 32768 for row in waveforms])
+
+
+def are_clipped(waveforms: np.ndarray) -> np.ndarray:
+    """Which clips `(n,)` have more samples at full scale than a word has by chance."""
+    return np.array([np.mean((row >= 32767) | (row <= -32767)) > CLIPPED for row in waveforms])
+
+
+def _digests(waveforms: np.ndarray, chosen: np.ndarray) -> list[bytes]:
+    """A short name for the content of each chosen clip, so that the clips themselves need not be held in memory."""
+    return [hashlib.blake2b(waveforms[row], digest_size=16).digest() for row in np.flatnonzero(chosen)]
+
+
+def table_of_speakers(parts: dict[str, data.Clips]) -> pd.DataFrame:
+    """Clips of each speaker in each part, who has most of them first; empty where nobody is known."""
+    counts = {part: Counter(name for name in clips.speakers if name) for part, clips in parts.items()}
+    table = pd.DataFrame(counts, columns=[*parts]).fillna(0).astype(int)
+    return table.loc[table.sum(axis=1).sort_values(ascending=False, kind="stable").index].astype(object)
+
+
 def _table_of_files(folder: Path, config: Config) -> tuple[pd.DataFrame, int]:
     """Sample rates, channels and lengths as they lie on the disk; and how many are longer than a clip."""
-    files = [path for path in sorted(folder.glob("*/*")) if path.suffix.lower() in audio.SUFFIXES]
+    files = [path for path in sorted(folder.glob("[!.]*/[!.]*")) if path.suffix.lower() in audio.SUFFIXES]
     infos = [soundfile.info(path) for path in files if path.parent.name != data.BACKGROUND]
     kinds = Counter((info.samplerate, info.channels, info.format) for info in infos)
     seconds = {kind: [i.duration for i in infos if (i.samplerate, i.channels, i.format) == kind] for kind in kinds}
@@ -81,7 +108,7 @@ def _table_of_files(folder: Path, config: Config) -> tuple[pd.DataFrame, int]:
         }
     ).T.astype(object)
     table["files"] = table["files"].astype(int)
-    return table, sum(info.duration > 1.05 * config.clip_seconds for info in infos)
+    return table, sum(round(info.duration * config.sample_rate) > config.samples for info in infos)
 
 
 def _plot(train: data.Clips, peaks: np.ndarray, config: Config):

@@ -18,6 +18,14 @@ class Config:
     """Without --data. auto: Speech Commands where it can be had, else words from a synthesizer."""
     words: tuple[str, ...] = ()
     """Words to tell apart; all others become _unknown_. None given: the ten commands where all are there, else every word."""
+    silence: bool | None = None
+    """Learn a class _silence_ too. None: where the ten commands are told apart, or _silence_ or _background_noise_ is there."""
+    speaker_pattern: str | None = None
+    """Who speaks, by a file's name: a regular expression with a group, or a position: 2 for 0_george_0.wav."""
+    test_speaker: str | None = None
+    """Test on this speaker of --data alone."""
+    folds: Literal["speakers"] | None = None
+    """A whole run for each speaker of --data, tested on that one alone; then mean and spread."""
     clip_seconds: float = 1.0
     """Length of a clip. A shorter one gets silence on both sides, of a longer one the loudest part is taken."""
     sample_rate: int = 16_000
@@ -103,7 +111,7 @@ class Config:
     clip_threshold: float = 1.0
     """Bound for clipping."""
     seed: int = 0
-    """Of the split, the weights, the order and all augmentation."""
+    """Of the weights, the order and all augmentation; the split is the same for all."""
     deterministic: bool = False
     """Same result to the last bit in every run on this machine."""
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
@@ -126,6 +134,10 @@ class Config:
             raise UserError(f"--noise-share lies from 0 to 1; got {self.noise_share}.")
         if self.lowest_snr > self.highest_snr:
             raise UserError(f"--lowest-snr is at most --highest-snr; got {self.lowest_snr} and {self.highest_snr}.")
+        if (self.folds or self.test_speaker or self.speaker_pattern) and not self.data:
+            raise UserError("--folds, --test-speaker and --speaker-pattern are for recordings of your own: give --data.")
+        if self.folds and (self.test_speaker or self.resume):
+            raise UserError("--folds trains anew for every speaker; leave --test-speaker and --resume out.")
         if self.n_mfcc > self.mels:
             raise UserError(f"--n-mfcc is at most --mels ({self.mels}); got {self.n_mfcc}.")
         if self.widest_mask > self.mels:

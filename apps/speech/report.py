@@ -17,6 +17,7 @@ from shared.plots import figure_image, plot_history, plt, save_figure
 
 ROWS = {"network": "test", "baseline": "baseline"}
 MISTAKES_SHOWN = 12
+SPEAKERS_SHOWN = 20
 CLIPS_DRAWN = 3
 
 
@@ -56,7 +57,7 @@ def write(folder: Path, summary: dict, test: Clips, probabilities: dict[str, np.
         probabilities: `(n, classes)` of the network as "test", of the baseline as "baseline".
 
     Returns:
-        The most confident mistakes, with the number of their row.
+        All mistakes, the most confident first, with the number of their row.
     """
     title = f"{summary['app']} on {summary['dataset']} (test)"  # a sample's plot can't be taken for Speech Commands'
     plots, of_network = folder / "plots", probabilities["test"]
@@ -67,12 +68,17 @@ def write(folder: Path, summary: dict, test: Clips, probabilities: dict[str, np.
     curves = [["loss", "val_loss"], ["accuracy", "val_accuracy"], ["gradient_norm"]]
     history = pd.read_csv(folder / "history.csv")
     plot_history(plots / "training.png", history, curves, f"{summary['app']} on {summary['dataset']}")
-    words, mistakes = table_of_words(test, of_network), table_of_mistakes(test, of_network)
+    words, mistakes, speakers = (table(test, of_network) for table in (table_of_words, table_of_mistakes, table_of_speakers))
     words.to_csv(folder / "words.csv", index_label="word")
     mistakes.to_csv(folder / "mistakes.csv", index=False)
+    if len(speakers):
+        speakers.to_csv(folder / "speakers.csv", index_label="speaker")
+    shown = mistakes[:MISTAKES_SHOWN]
     sections = [
+        *(f"**Warning:** {warning}\n" for warning in summary["warnings"]),
         *report.markdown_table(words, "word"),
         "",
+        *_lines_about_speakers(speakers),
         listening(summary),
         "",
         *(
@@ -80,9 +86,9 @@ def write(folder: Path, summary: dict, test: Clips, probabilities: dict[str, np.
             for name in ("training", "confusion_matrix", "false_alarms", "reliability", "augmentation")
         ),
         "",
-        "## Most confident mistakes",
+        f"## Most confident mistakes: {len(shown)} of {len(mistakes)}, all of them in mistakes.csv",
         "",
-        *(f"- **{row.label}**, predicted {row.predicted} {row.probability:.3f}: {row.source}" for row in mistakes.itertuples()),
+        *(f"- **{row.label}**, predicted {row.predicted} {row.probability:.3f}: {row.source}" for row in shown.itertuples()),
     ]
     report.write_markdown(folder, summary, report.scores(summary, ROWS), "test", sections)
     return mistakes
@@ -95,9 +101,24 @@ def table_of_words(clips: Clips, probabilities: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(dict(zip(("precision", "recall", "f1", "clips"), rows, strict=True)), index=clips.class_names)
 
 
+def table_of_speakers(clips: Clips, probabilities: np.ndarray) -> pd.DataFrame:
+    """Clips and accuracy of each speaker that is known, the lowest accuracy first."""
+    right = probabilities.argmax(axis=1) == clips.labels
+    rows = pd.DataFrame({"speaker": clips.speakers or [""] * len(right), "right": right})
+    known = rows[rows["speaker"] != ""].groupby("speaker")["right"]
+    return pd.DataFrame({"clips": known.size(), "accuracy": known.mean()}).sort_values("accuracy", kind="stable")
+
+
+def _lines_about_speakers(speakers: pd.DataFrame) -> list[str]:
+    if speakers.empty:
+        return []
+    what = f"{min(len(speakers), SPEAKERS_SHOWN)} of {len(speakers)} speakers, the lowest accuracy first (speakers.csv):"
+    return [what, "", *report.markdown_table(speakers[:SPEAKERS_SHOWN], "speaker"), ""]
+
+
 def table_of_mistakes(clips: Clips, probabilities: np.ndarray) -> pd.DataFrame:
-    """The clips that the network got wrong with the highest probability, worst first."""
-    worst = classification.confident_mistakes(clips.labels, probabilities, MISTAKES_SHOWN)
+    """All clips that the network got wrong, those with the highest probability first."""
+    worst = classification.confident_mistakes(clips.labels, probabilities, len(clips.labels))
     names = np.array(clips.class_names)
     return pd.DataFrame(
         {
@@ -121,7 +142,7 @@ def false_alarm_rates(clips: Clips, probabilities: np.ndarray, thresholds: np.nd
     heard, certainty = np.array(commands)[probabilities[:, commands].argmax(axis=1)], probabilities[:, commands].max(axis=1)
     is_command = np.isin(clips.labels, commands)
     accepted = certainty[:, None] >= thresholds
-    false_accepts = accepted[~is_command].mean(axis=0)
+    false_accepts = accepted[~is_command].mean(axis=0) if not is_command.all() else np.zeros(len(thresholds))
     return false_accepts, 1 - (accepted & (heard == clips.labels)[:, None])[is_command].mean(axis=0)
 
 
@@ -138,9 +159,14 @@ def plot_false_alarms(file: Path, clips: Clips, candidates: dict[str, np.ndarray
     save_figure(figure, file, title)
 
 
+def _number_of(name: str, clips: Clips) -> int:
+    """A class's number, -1 where there is none of that name."""
+    return clips.class_names.index(name) if name in clips.class_names else -1
+
+
 def show_augmentation(folder: Path, config: Config, features: keras.Model, clips: Clips, noise: np.ndarray) -> None:
     """A few clips as they are and as training may see them: `plots/augmentation.png` and, to listen to, TensorBoard."""
-    spoken = np.flatnonzero(clips.labels < len(clips.class_names) - 1)
+    spoken = np.flatnonzero(clips.labels != _number_of(SILENCE, clips))
     rows = spoken[:: max(1, len(spoken) // CLIPS_DRAWN)][:CLIPS_DRAWN]
     before = audio.to_float(clips.waveforms[rows])
     after = augment(tf.constant(before), tf.constant(noise), config, tf.constant([config.seed, 0])).numpy()
@@ -177,6 +203,7 @@ def listening(summary: dict) -> str:
 def write_tensorboard(folder: Path, config: Config, mistakes: pd.DataFrame, test: Clips, features: keras.Model) -> None:
     """Plots, and the worst mistakes to see (MFCC) and to listen to (AUDIO tab), into the run's TensorBoard logs."""
     report.plots_to_tensorboard(folder)
+    mistakes = mistakes[:MISTAKES_SHOWN]
     if mistakes.empty:
         return
     waveforms = audio.to_float(test.waveforms[mistakes["row"]])

@@ -133,9 +133,9 @@ def make_track(clips: Clips, config: Config, seconds: float) -> Track:
     It ends where no clip is left, or where the next one would not be over after `seconds`.
     """
     rng = np.random.default_rng(config.seed)
-    silence = clips.class_names.index(SILENCE)
+    is_silence = np.array([name == SILENCE for name in clips.class_names])[clips.labels]
     places, now = [], rng.uniform(*GAPS)
-    for row in rng.permutation(np.flatnonzero(clips.labels != silence)):
+    for row in rng.permutation(np.flatnonzero(~is_silence)):
         if now + config.clip_seconds > seconds:
             break
         places.append((row, now))
@@ -145,10 +145,12 @@ def make_track(clips: Clips, config: Config, seconds: float) -> Track:
         first = int(start * config.sample_rate)
         waveform[first : first + config.samples] = audio.to_float(clips.waveforms[row])
         loudness.append(waveform[first : first + config.samples].std())
-    rows = rng.choice(np.flatnonzero(clips.labels == silence), -(-len(waveform) // config.samples))
+    said = [(clips.class_names[clips.labels[row]], start, start + config.clip_seconds) for row, start in places]
+    if not is_silence.any():
+        return Track(waveform, said)
+    rows = rng.choice(np.flatnonzero(is_silence), -(-len(waveform) // config.samples))
     noise = audio.to_float(clips.waveforms[rows]).ravel()[: len(waveform)]
     noise *= np.mean(loudness) / max(noise.std(), 1e-6) * 10 ** (-TRACK_SNR / 20)
-    said = [(clips.class_names[clips.labels[row]], start, start + config.clip_seconds) for row, start in places]
     return Track(waveform + noise, said)
 
 

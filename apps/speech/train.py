@@ -8,25 +8,29 @@ from shared import cli, runs
 
 def train(config: Config) -> Path:
     """Train, evaluate once on test, and write the run folder. Returns its path."""
-    # Imported here, so that --help and a wrong flag are answered at once.
-    import keras
-    import numpy as np
+    # 1. Data, before TensorFlow is imported, so that a mistake in it is answered at once
+    from apps.speech import data
 
-    from apps.speech import augment, baseline, data, report, stream
-    from apps.speech.model import build_features, build_model, build_servable, coefficient_statistics
-    from shared import gradients, rnn, training
-    from shared.classification import measure
-    from shared.report import announce, scores
-
-    # 1. Data
-    training.setup(config.seed, config.deterministic, config.precision)
     speech, noise = data.load(config)
     names, sizes = speech.train.class_names, [len(part.labels) for part in (speech.train, speech.validation, speech.test)]
     print(f"{speech.name}: {sizes[0]} clips to train, {sizes[1]} to validate, {sizes[2]} to test: {', '.join(names)}.")
+
+    import keras
+    import numpy as np
+
+    from apps.speech import augment, baseline, report, stream
+    from apps.speech.model import build_features, build_model, build_servable, coefficient_statistics
+    from shared import gradients, rnn, training
+    from shared.classification import measure
+    from shared.comparison import paired_bootstrap
+    from shared.report import announce, scores
+
+    training.setup(config.seed, config.deterministic, config.precision)
     about = runs.environment(speech.name, speech.fingerprint)
     run = runs.Run.resume("speech", config, about) if config.resume else runs.Run.start("speech", config, about)
     features = build_features(config)
     report.show_augmentation(run.path, config, features, speech.train, noise)
+    linear = baseline.fit_baseline(features, speech.train, speech.validation)
 
     # 2. Model
     callbacks = training.make_callbacks(run.path, "val_accuracy", config.patience, config.resume)
@@ -60,18 +64,18 @@ def train(config: Config) -> Path:
     servable = build_servable(network)
     servable.save(run.path / "model.keras")
 
-    # 4. Test, touched here and nowhere before; baseline; report
-    rival = baseline.fit_baseline(features, speech.train, speech.validation)
+    # 4. Test, touched here and nowhere before; report
     probabilities = {
         "validation": report.predict(servable, speech.validation),
         "test": report.predict(servable, speech.test),
-        "baseline": rival.predict_proba(baseline.statistics(features, speech.test)),
+        "baseline": linear.predict_proba(baseline.statistics(features, speech.test)),
     }
     listening = stream.evaluate(config, servable, speech.validation, speech.test)
     summary = {
         "app": "speech",
         "preset": config.preset,
         "dataset": speech.name,
+        "warnings": speech.warnings,
         "class_names": names,
         "seed": config.seed,
         "parameters": network.count_params(),
@@ -82,7 +86,10 @@ def train(config: Config) -> Path:
     }
     for who in ("test", "baseline"):
         summary |= {f"{who}_{name}": value for name, value in measure(speech.test.labels, probabilities[who]).items()}
-    summary["beats_baseline"] = summary["test_accuracy"] > summary["baseline_accuracy"]
+    right = {who: probabilities[who].argmax(axis=1) == speech.test.labels for who in ("test", "baseline")}
+    lead = paired_bootstrap(right["test"], right["baseline"], higher_is_better=True)
+    summary["lead"] = {"metric": "accuracy", **lead._asdict(), "verdict": lead.verdict}
+    summary["beats_baseline"] = lead.verdict == "better"
     summary |= {f"stream_{name}": value for name, value in listening.items()}
     mistakes = report.write(run.path, summary, speech.test, probabilities)
     report.write_tensorboard(run.path, config, mistakes, speech.test, features)
@@ -90,6 +97,8 @@ def train(config: Config) -> Path:
     training.remove_training_state(run.path)
     path = run.finish()
     print(report.listening(summary))
+    for warning in speech.warnings:
+        print(f"warning: {warning}")
     announce(
         path, summary, scores(summary, report.ROWS), "test", "the logistic regression", "make speech-predict ARGS='clip.wav'"
     )
@@ -97,7 +106,13 @@ def train(config: Config) -> Path:
 
 
 def main() -> None:
-    train(runs.parse("speech", PRESETS, __doc__))
+    config = runs.parse("speech", PRESETS, __doc__)
+    if not config.folds:
+        train(config)
+    else:
+        from apps.speech.folds import train_folds
+
+        train_folds(config)
 
 
 if __name__ == "__main__":
