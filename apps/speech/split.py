@@ -124,8 +124,8 @@ def _too_few(groups: np.ndarray, most: int, count: int) -> str:
     named = sorted({str(group) for group in groups if not group.startswith("/")})
     if len(named) == len(set(groups)) < count + 1:
         return (
-            f"All recordings are of {len(named)} speaker(s) ({', '.join(map(repr, named[:5]))}), by the files' names; a split by "
-            f"speaker needs {count + 1}. Record others, or, if the names say something else, give --speaker-pattern; "
+            f"All recordings are of {len(named)} speaker(s) ({', '.join(map(repr, named[:5]))}), by the files' names; a split "
+            f"by speaker needs {count + 1}. Record others, or, if the names say something else, give --speaker-pattern; "
             "--speaker-pattern '(.+)' splits by file."
         )
     return f"{len(set(groups))} speakers or recordings, at most {most} of a word, can't be split in three; record more."
