@@ -92,7 +92,7 @@ def _run(app: str, config: object) -> None:
     """Train in a process of its own; what an earlier one left unfinished is gone on with."""
     command = [sys.executable, "-m", f"apps.{app}.train", "--preset", config.preset, "--seed", str(config.seed)]
     command += ["--data", config.data] if config.data else []
-    command += ["--resume"] if any(_is_of(folder, config) for folder in runs.unfinished(app)) else []
+    command += ["--resume"] if any(_is_of(folder, config) for folder in runs.resumable(app, type(config))) else []
     answer = subprocess.run(command)
     if answer.returncode:
         raise UserError(f"{' '.join(command[1:])} ended with status {answer.returncode}; make bench goes on from there.")

@@ -211,6 +211,17 @@ def test_constant_clipping_is_told(caplog):
     assert "100% of the steps were clipped" in warnings_of(caplog, model, x, y)[0]
 
 
+def test_a_healthy_run_is_not_warned_of(caplog):
+    """Adam divides by the gradient's size, so a low threshold does no harm; and a step below the threshold does not explode."""
+    model, x, y = recurrent_model(cell="gru", optimizer=gradients.Adam(1e-3, clip_threshold=1e-6))
+    assert warnings_of(caplog, model, x, y) == []
+    model, x, y = recurrent_model(cell="gru", optimizer=gradients.Adam(1e-6, clip_threshold=100.0))
+    x *= 1e-3
+    y *= 1e-3
+    y[0] = 10.0  # far above the mean, far below the threshold
+    assert warnings_of(caplog, model, x, y, batch_size=1, epochs=2, shuffle=False) == []
+
+
 def test_nan_stops_training_and_names_layer_and_step():
     model, x, y = recurrent_model(cell="gru", num_layers=2, optimizer=gradients.Adam(1e-3))
     before = model.get_weights()

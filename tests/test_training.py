@@ -264,6 +264,40 @@ def test_a_batch_that_the_gpus_cant_share_evenly_is_refused(monkeypatch):
         training.setup(seed=0, multi_gpu=True, batch_size=5)
 
 
+REPLICAS = """
+import os, sys
+sys.path[:0] = ["."]
+from shared import batches, training
+import keras, numpy as np, tensorflow as tf
+count = int(sys.argv[1])
+devices = [tf.config.LogicalDeviceConfiguration()] * count
+tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], devices)
+training.list_gpus = lambda: tf.config.list_logical_devices("CPU")
+strategy = training.setup(seed=0, multi_gpu=True, batch_size=6)
+rows = {"ids": tf.ragged.constant([[1] * (1 + n % 4) for n in range(19)])}
+labels = np.arange(19) % 2
+with strategy.scope():
+    ids = keras.Input((None,), dtype="int32", name="ids")
+    x = keras.layers.GRU(4)(keras.layers.Embedding(9, 4)(ids))
+    model = keras.Model({"ids": ids}, keras.layers.Dense(2)(x))
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
+seed = next(s for s in range(99) if len(batches.indices_by_length(np.ones(19), 6, np.random.default_rng([s, 0]))[0]) == 1)
+train, steps = batches.batches_by_length(rows, labels, 6, seed, replicas=count)
+validation, _ = batches.batches_in_order({"ids": rows["ids"][:5]}, labels[:5], 6, replicas=count)
+history = model.fit(train, steps_per_epoch=steps, validation_data=validation, shuffle=False, verbose=0).history
+print(steps, np.isfinite([history["loss"], history["val_loss"]]).all())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [2, 3])
+def test_a_remainder_and_a_small_validation_set_are_trained_on_by_several_replicas(devices):
+    """In a process of its own: the number of devices can't be changed again. The seed puts the remainder first."""
+    command = [sys.executable, "-c", REPLICAS, str(devices)]
+    answer = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert answer.stdout == "4 True\n", answer.stderr[-2000:]
+
+
 def test_another_backend_is_refused(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(UserError, match="needs Keras's TensorFlow backend; got jax"):
