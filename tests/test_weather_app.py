@@ -373,6 +373,26 @@ def test_measuring_by_hand():
     assert scoring.summarise("test", errors, 4.0, config) == {"test_mse": 0.25, "test_mae": 0.5, "test_mae_target": 2.0}
 
 
+def test_error_by_place_and_the_name_of_an_error():
+    table = sample.make_station(days=20)[["time", "temperature (degC)"]]
+    pd.concat([table.assign(city="A"), table.assign(city="B")]).to_csv("own.csv", index=False)
+    series = data.load(replace(TINY, station_column="city"))
+    starts = windows.split(series.piece, series.filled, series.borders, TINY).test
+    own = np.where(series.place[starts] == 0, 1.0, 5.0)[:, None] * [1.0, np.nan]
+    errors = {"test": scoring.Errors(None, None, own, None, None, {})}
+    found = report.by_place(errors, series, starts, unit=2.0)
+    assert found["network"].to_dict() == {"A": 2.0, "B": 10.0}
+    assert report.mae_of("temperature (degC)") == "MAE, degC"
+    assert report.mae_of("OT") == "MAE of OT"
+
+
+def test_a_part_whose_windows_all_overlap_is_warned_of(capsys):
+    series = data.load(replace(TINY, data=None, dataset="sample"))
+    starts = windows.Starts(np.arange(500), np.array([600]), np.arange(700, 900))
+    data.check_windows(series, starts, TINY)
+    assert "WARNING: all 1 windows of validation overlap" in capsys.readouterr().out
+
+
 def test_worst_days_do_not_overlap():
     errors = scoring.Errors(*[np.zeros((1, 1))] * 2, np.array([[5.0], [9.0], [8.0], [1.0]]), *[np.zeros((4, 1))] * 2, {})
     starts = np.array([0, 10, 20, 100])
