@@ -53,6 +53,7 @@ def test_every_path_starts_from_the_pretrained_weights(tmp_path):
     rows = tf.ragged.constant([[2 + (n + k) % 10 for k in range(6)] for n in range(32)], dtype=tf.int32)
     config = replace(TINY, members=2)
     weights = pretraining.pretrain(config, rows, EMBEDDINGS, tmp_path)
+    assert not pretraining.was_cut(config, tmp_path)
     network = model.build_model(config, np.zeros((20, 2), "float32"), EMBEDDINGS)
     pretraining.start_from(network, weights, config)
     for number in (1, 2):
@@ -78,10 +79,12 @@ def test_ctrl_c_ends_pretraining_and_its_weights_are_used(tmp_path, monkeypatch,
     make = keras.callbacks.ProgbarLogger
     presses = []
     monkeypatch.setattr(keras.callbacks, "ProgbarLogger", lambda: presses.append(PressCtrlC()) or presses[0])
-    weights = pretraining.pretrain(replace(TINY, pretraining_epochs=9), rows, EMBEDDINGS, tmp_path)
+    config = replace(TINY, pretraining_epochs=9)
+    weights = pretraining.pretrain(config, rows, EMBEDDINGS, tmp_path)
     monkeypatch.setattr(keras.callbacks, "ProgbarLogger", make)
     assert "then training on the labels" in capsys.readouterr().out
     assert np.any(weights["_embedding"][0] != EMBEDDINGS)
     with np.load(tmp_path / "pretraining.npz") as saved:
         about = json.loads(str(saved["about"]))
     assert (about["epochs"], about["batches"]) == (0, 2)
+    assert pretraining.was_cut(config, tmp_path)

@@ -58,6 +58,11 @@ def pretrain(config: Config, sequences, embeddings: np.ndarray, folder: Path) ->
     return {name: model.get_layer(f"pretrained{name}").get_weights() for name in _pretrained_layers(config)}
 
 
+def was_cut(config: Config, folder: Path) -> bool:
+    """Whether Ctrl-C ended the pretraining of a run before its last epoch; asked before its state is removed."""
+    return training.Resume(folder, {}, restore=True, name="pretraining.npz").first_epoch < config.pretraining_epochs
+
+
 def start_from(network: keras.Model, weights: dict[str, list[np.ndarray]], config: Config) -> None:
     """Give every recurrent path of the network the weights of the language model."""
     for number in range(1, config.members + 1):

@@ -19,7 +19,7 @@ def train(config: Config) -> Path:
     from apps.sentiment import baseline, data, report, text
     from apps.sentiment.embeddings import cooccurrence_embeddings
     from apps.sentiment.model import ANSWER, build_model, build_servable, fit_votes, naive_bayes_log_ratios
-    from apps.sentiment.pretraining import pretrain, start_from
+    from apps.sentiment.pretraining import pretrain, start_from, was_cut
     from shared import gradients, rnn, training
     from shared.batches import batches_by_length, batches_in_order
     from shared.classification import measure
@@ -101,7 +101,7 @@ def train(config: Config) -> Path:
         "seed": config.seed,
         "parameters": network.count_params(),
         "epochs": resume.epochs,
-        "interrupted": network.interrupted,
+        "interrupted": network.interrupted or was_cut(config, run.path),
         "train_seconds": preparation_seconds + resume.seconds,
         "validation_accuracy": float(np.mean(validation_answer.argmax(axis=1) == reviews.validation.labels)),
     }
