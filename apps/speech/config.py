@@ -117,7 +117,7 @@ class Config:
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     """Numbers that the network computes in."""
     resume: bool = False
-    """Go on with the newest unfinished run; all other flags as they were."""
+    """Go on with the newest unfinished run, with the settings that it had; other flags only say which one."""
 
     def __post_init__(self):
         """What can be known to be wrong before any work is done."""

@@ -100,7 +100,7 @@ class Config:
     backtest: int = 0
     """Retrain on so many growing histories, and tell mean and spread; 0 for none."""
     resume: bool = False
-    """Go on with the newest unfinished run; all other flags as they were."""
+    """Go on with the newest unfinished run, with the settings that it had; other flags only say which one."""
 
     @property
     def longest_history(self) -> int:
