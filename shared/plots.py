@@ -9,6 +9,8 @@ import pandas as pd
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+plt.rcParams["text.parse_math"] = False  # the user's names may hold a $
+
 
 def plot_history(file: Path, history: pd.DataFrame, curves: list[list[str]], title: str) -> None:
     """Columns of history.csv over the epochs, a panel for each list of them."""

@@ -8,6 +8,7 @@ import pandas as pd
 import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from shared import runs
 
@@ -33,6 +34,7 @@ def write_markdown(folder: Path, summary: dict[str, Any], scores: pd.DataFrame, 
         "",
         *markdown_table(scores, f"on {part}"),
         "",
+        *([_lead_in_words(summary["lead"], "the baseline"), ""] if "lead" in summary else []),
         *sections,
     ]
     (folder / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -49,12 +51,12 @@ def markdown_table(table: pd.DataFrame, corner: str) -> list[str]:
 
 def print_table(table: pd.DataFrame, title: str, corner: str = "", digits: int = 4) -> None:
     """A table in the terminal; `digits` behind the point of numbers that are no whole ones."""
-    shown = Table(title=title)
-    shown.add_column(corner)
+    shown = Table(title=Text(title))  # Text: in a str of the user's, [billing] would be taken for rich's markup
+    shown.add_column(Text(corner))
     for name in table.columns:
-        shown.add_column(name, justify="right")
+        shown.add_column(Text(str(name)), justify="right")
     for who, row in table.iterrows():
-        shown.add_row(str(who), *(_cell(value, digits) for value in row))
+        shown.add_row(*(Text(cell) for cell in (str(who), *(_cell(value, digits) for value in row))))
     Console(width=None if sys.stdout.isatty() else 160).print(shown)
 
 
@@ -69,9 +71,22 @@ def announce(folder: Path, summary: dict[str, Any], scores: pd.DataFrame, part: 
     print_table(scores, f"{_title(summary)}, {part}")
     console = Console(width=None if sys.stdout.isatty() else 160)
     winner = "The network beats" if summary["beats_baseline"] else "The network does NOT beat"
-    console.print(f"{winner} {rival}. {summary['train_seconds'] / 60:.1f} minutes of training.")
-    console.print(f"Run:   {folder}  (report.md, plots/, model.keras)", highlight=False)
-    console.print(f"Next:  {next_command}    make tensorboard    make runs", highlight=False)
+    verdict = _lead_in_words(summary["lead"], rival) if "lead" in summary else f"{winner} {rival}."
+    console.print(f"{verdict} {summary['train_seconds'] / 60:.1f} minutes of training.", markup=False)
+    console.print(f"Run:   {folder}  (report.md, plots/, model.keras)", highlight=False, markup=False)
+    console.print(f"Next:  {next_command}    make tensorboard    make runs", highlight=False, markup=False)
+
+
+def _lead_in_words(lead: dict[str, Any], baseline: str) -> str:
+    """Who is ahead, by how much of which metric, and how sure that is."""
+    interval = f"(95 % interval {lead['low']:.4f} to {lead['high']:.4f})"
+    metric = lead["metric"].replace("_", " ")
+    if lead["verdict"] == "draw":
+        return f"The network and {baseline} are a draw: the network leads by {lead['mean']:.4f} {metric} {interval}."
+    if lead["verdict"] == "better":
+        return f"The network beats {baseline} by {lead['mean']:.4f} {metric} {interval}."
+    worse = f"(95 % interval {-lead['high']:.4f} to {-lead['low']:.4f})"
+    return f"The network does NOT beat {baseline}: it is worse by {-lead['mean']:.4f} {metric} {worse}."
 
 
 def plots_to_tensorboard(folder: Path) -> None:

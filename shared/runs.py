@@ -222,6 +222,7 @@ def describe_device() -> str:
 def main() -> None:
     """Print a table of all runs."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=f"Runs in {ROOT}/")
@@ -229,7 +230,7 @@ def main() -> None:
         table.add_column(column, justify="right" if column in ("validation", "test", "baseline", "minutes") else "left")
     for app in sorted(path.name for path in ROOT.glob("*") if path.is_dir()):
         for folder in finished(app):
-            table.add_row(f"{app}/{folder.name}", *_table_cells(folder))
+            table.add_row(f"{app}/{folder.name}", *map(escape, _table_cells(folder)))
         for folder in unfinished(app):
             table.add_row(f"{app}/{folder.name}", "unfinished", *["-"] * 8)
     if not table.rows:

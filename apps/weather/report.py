@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from apps.weather.cleaning import UNIT
 from apps.weather.config import Config
@@ -46,11 +47,11 @@ def by_place(errors: dict[str, Errors], series: Series, starts: np.ndarray, unit
 
 def print_cleaning(series: Series) -> None:
     """What was done to the data, as a table."""
-    table = Table(title=f"Cleaning of {series.name}")
+    table = Table(title=Text(f"Cleaning of {series.name}"))
     for column, justify in (("place", "left"), ("what", "left"), ("count", "right")):
         table.add_column(column, justify=justify)
     for row in series.cleaning.itertuples():
-        table.add_row(row.place, row.what, f"{row.count:,}")
+        table.add_row(Text(row.place), Text(row.what), f"{row.count:,}")
     Console(width=120).print(table)
 
 
