@@ -3,21 +3,23 @@
 import numpy as np
 import pandas as pd
 
-from apps.weather import baseline, data, report, scoring, windows
+from apps.weather import baseline, data, scoring, windows
 from apps.weather.cleaning import DAY
 from apps.weather.config import PRESETS, Config
 from shared import cli
-from shared.check import Findings, tell
-from shared.plots import plt
 
 FEWEST_WINDOWS = 200  # to train on
 STEPS_SHOWN = 96  # of the autocorrelation
 
 
-def check(config: Config) -> Findings:
+def check(config: Config) -> "Findings":  # noqa: F821  imported after the data is read
     """See what the cleaning does, how each column lies in each part, and what forecasting without a network would give."""
     series = data.load(config)
     config = data.with_step(config, series)
+
+    from apps.weather import report
+    from shared.check import Findings
+
     report.print_cleaning(series)
     starts = windows.split(series.piece, series.filled, series.borders, config)
     data.check_windows(series, starts, config)
@@ -37,7 +39,7 @@ def check(config: Config) -> Findings:
         },
         dtype=object,
     )
-    train = series.values[usable["train"]].astype(np.float64)
+    train = series.values[usable["train"]]
     mean, deviation = data.statistics(series)
     columns = pd.DataFrame(
         {
@@ -60,8 +62,6 @@ def check(config: Config) -> Findings:
     if abs(shift := columns.loc[target, "test lies higher by, standard deviations"]) > 1:
         remarks.append(f"Test lies {shift:+.1f} standard deviations off training: another season, or another regime.")
     pointless = []
-    if columns.loc[target, "standard deviation"] == 0:
-        pointless.append(f"the target {target} does not change in training. Name another with --target.")
     if last == 0:
         pointless.append(f"the target {target} does not change in validation: repeating it can't be beaten.")
     if len(starts.train) < FEWEST_WINDOWS:
@@ -86,6 +86,8 @@ def _errors(series: data.Series, starts: np.ndarray, config: Config) -> tuple[fl
 
 def _plot(series: data.Series, usable: dict[str, np.ndarray], config: Config):
     """The target over time, by part; and how alike it is to itself some steps before."""
+    from shared.plots import plt
+
     figure, (over_time, alike) = plt.subplots(1, 2, figsize=(14, 4.5), width_ratios=(2, 1))
     for part, rows in usable.items():
         over_time.plot(series.times[rows], series.values[rows, series.target], ",", label=part)
@@ -99,10 +101,13 @@ def _plot(series: data.Series, usable: dict[str, np.ndarray], config: Config):
 
 
 def main() -> None:
-    from apps.weather.train import train
-
     config = cli.parse(PRESETS, __doc__)
-    tell(check(config), train, PRESETS, config)
+    findings = check(config)
+
+    from apps.weather.train import train
+    from shared.check import tell
+
+    tell(findings, train, PRESETS, config)
 
 
 if __name__ == "__main__":

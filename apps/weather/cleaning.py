@@ -60,16 +60,16 @@ def clean(
 ) -> list[Cleaned]:
     """Make the rows of every place's table (by time) regular and whole.
 
-    In this order: rows are sorted, repeated time stamps go (the first stays), missing ones are put in, missing codes and
-    impossible values become missing, gaps of at most `config.longest_gap` rows are interpolated, the rows of longer ones
-    marked; wind becomes a vector, time of day and of year sine and cosine.
+    In this order: rows are sorted, repeated time stamps go (the first stays), missing ones are put in (but for those of gaps
+    longer than a day and than `config.longest_gap`), missing codes and impossible values become missing, gaps of at most
+    `config.longest_gap` rows are interpolated, the rows of longer ones marked; wind becomes a vector, time of day and of year
+    sine and cosine.
 
     Args:
         tables: columns of numbers by time, of each place.
         config: the settings. With `clean` False the rows stay as they are, and each place's are counted. Of all times that the
             places have together, the first `limit` are used.
-        cut: True: train, validation and test end at the same time in all places, so that they hold the rows measured that
-            `config` says; what was put in does not count. False: all rows belong to one part.
+        cut: True: train, validation and test end at the same time in all places. False: all rows belong to one part.
         offsets: of the places whose times are UTC, what is to be added for the local time, by time.
 
     Raises:
@@ -77,27 +77,20 @@ def clean(
     """
     if not config.clean:
         return [_as_they_are(table, place, config, cut) for place, table in tables.items()]
-    regular = {place: _regular_rows(table, place) for place, table in tables.items()}
-    steps = {place: step_of(table.index) for place, (table, _, _) in regular.items()}
+    regular = {place: _regular_rows(table, place, config) for place, table in tables.items()}
+    steps = {place: step_of(table.index) for place, (table, _) in regular.items()}
     if len(set(steps.values())) > 1:
         found = ", ".join(f"{step} in {place}" for place, step in steps.items())
         raise UserError(f"All places have one step between their rows; got {found}. Bring all to one first.")
-    times = np.unique(np.concatenate([table.index.to_numpy() for table, _, _ in regular.values()]))[: config.limit]
-    measured = np.unique(np.concatenate([known for _, known, _ in regular.values()]))
-    ends = _ends(measured[measured <= times[-1]], config) if cut else times[:0]
-    cleaned = []
-    for place, (table, _, done) in regular.items():
-        table = table[: times[-1]]
-        if len(table):
-            borders = np.searchsorted(ends, table.index.to_numpy(), side="right")
-            cleaned.append(_whole_values(table, done, place, borders, config, (offsets or {}).get(place)))
-    return cleaned
-
-
-def _ends(times: np.ndarray, config: Config) -> np.ndarray:
-    """The times at which validation and test begin."""
-    train, validation, _ = np.bincount(cut_in_time(len(times), config), minlength=3)
-    return times[[min(border, len(times) - 1) for border in (train, train + validation)]]
+    times = np.unique(np.concatenate([table.index.to_numpy() for table, _ in regular.values()]))[: config.limit]
+    part = cut_in_time(len(times), config) if cut else np.zeros(len(times), int)
+    regular = {place: (table[: times[-1]], done) for place, (table, done) in regular.items() if table.index[0] <= times[-1]}
+    return [
+        _whole_values(
+            table, done, place, part[np.searchsorted(times, table.index.to_numpy())], config, (offsets or {}).get(place)
+        )
+        for place, (table, done) in regular.items()
+    ]
 
 
 def step_of(times: pd.DatetimeIndex) -> pd.Timedelta:
@@ -123,8 +116,8 @@ def _as_they_are(table: pd.DataFrame, place: str, config: Config, cut: bool) -> 
     return Cleaned(place, table, nothing, borders, imputed, _report(place, [("rows taken as they are", len(table))]))
 
 
-def _regular_rows(table: pd.DataFrame, place: str) -> tuple[pd.DataFrame, np.ndarray, list[tuple[str, int]]]:
-    """A row at every step; the times of those that were there; and what was done."""
+def _regular_rows(table: pd.DataFrame, place: str, config: Config) -> tuple[pd.DataFrame, list[tuple[str, int]]]:
+    """A row at every step, but for those in gaps of more than a day, which no part is to be made of; and what was done."""
     done = [
         ("rows read", len(table)),
         ("rows earlier than the one before, sorted", int((np.diff(table.index) < NOTHING).sum())),
@@ -149,9 +142,13 @@ def _regular_rows(table: pd.DataFrame, place: str) -> tuple[pd.DataFrame, np.nda
         raise UserError(
             f"{place}: times are not regular; their median distance is {step}, which {len(regular)} rows would have."
         )
-    measured = regular[regular.isin(table.index)]
-    done.append(("missing time stamps, put in", len(regular) - len(measured)))
-    return table.reindex(regular), measured.to_numpy(), done
+    absent = ~regular.isin(table.index)
+    lengths = _run_lengths(absent)
+    long = absent & (lengths > config.longest_gap) & (lengths * step > DAY)
+    done.append(("missing time stamps, put in", int((absent & ~long).sum())))
+    if long.any():
+        done.append(("missing time stamps in gaps of more than a day", int(long.sum())))
+    return table.reindex(regular[~long]), done
 
 
 def _whole_values(
@@ -181,7 +178,8 @@ def _whole_values(
         )
     if offset is not None:
         done.append(("rows brought to UTC, as their offset from it changes", len(offset)))
-    starts = np.diff(np.concatenate([[True], too_long]).astype(int)) < 0
+    behind_gap = np.diff(table.index, prepend=table.index[:1]) > step_of(table.index)
+    starts = ~too_long & (np.concatenate([[True], too_long[:-1]]) | behind_gap)
     piece = np.where(too_long, -1, np.cumsum(starts) - 1)
     table = _with_clock(table, offset)
     imputed = imputed.reindex(columns=table.columns, fill_value=False)

@@ -35,17 +35,16 @@ def predict(request: Request) -> None:
         raise UserError(f"--output {output}: the folder {output.parent} does not exist. Make it first.")
     print(f"Asking {folder}, trained on {metrics['dataset']} (preset {metrics['preset']}).", file=sys.stderr)
 
-    import keras
     import numpy as np
     import pandas as pd
 
-    from apps.weather import data, model  # noqa: F401  model registers the layers that the saved one is made of
+    from apps.weather import data
     from apps.weather.config import Config
     from apps.weather.windows import history_of
-    from shared.report import print_table
 
     config = replace(runs.read_config(folder, Config), data=request.data, limit=None)
-    series = data.load(replace(config, target=None), cut=False)
+    inputs = (*config.inputs, *([config.target] if config.inputs and config.target else []))
+    series = data.load(replace(config, target=None, inputs=inputs), cut=False)
     if len(series.places) > 1:
         raise UserError(f"{request.data} holds several places, {', '.join(series.places)}; give a file with the rows of one.")
     if series.step.total_seconds() != metrics["row_seconds"]:
@@ -63,6 +62,12 @@ def predict(request: Request) -> None:
         raise UserError(f"{request.data}: the newest {need} rows without a long gap are needed; {rows} rows are there.")
     values = series.values[:, [series.columns.index(column) for column in columns]]
     history = values[history_of(np.array([rows - 1]), config)]
+
+    import keras  # so late that a file that does not do is answered at once
+
+    from apps.weather import model  # noqa: F401  registers the layers that the saved one is made of
+    from shared.report import print_table
+
     [quantiles] = keras.models.load_model(folder / "model.keras", compile=False).predict_on_batch(history)
     table = pd.DataFrame(
         {

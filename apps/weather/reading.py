@@ -82,7 +82,6 @@ def by_time(place: str, table: pd.DataFrame, config: Config) -> Measured:
     """
     columns = _time_columns(table, place, config)
     times, offset = _times(table, columns, place)
-    table, times = _without_copies(table, times)
     _refuse_repeated(table, columns, times, place)
     others = _chosen(table.drop(columns=columns), place, config)
     numbers = pd.DataFrame(index=table.index).join([_numbers(others[name], place) for name in others])
@@ -90,7 +89,7 @@ def by_time(place: str, table: pd.DataFrame, config: Config) -> Measured:
     if numbers.empty:
         raise UserError(f"{place}: expected columns of numbers beside '{columns[0]}'; found none.")
     if offset is not None:
-        offset = offset[table.index].set_axis(times)
+        offset = offset.set_axis(times)
     return Measured(numbers.set_axis(pd.DatetimeIndex(times)), offset)
 
 
@@ -148,6 +147,8 @@ def _times(table: pd.DataFrame, columns: list[str], place: str) -> tuple[pd.Seri
     if times.isna().any():
         row = int(np.flatnonzero(times.isna())[0])
         wrong = " ".join(str(table[column].iloc[row]) for column in columns)
+        if row == 0 and times.isna().sum() == 1:
+            raise UserError(f"{place}: row 1 has '{wrong}' as its time. It looks like a second header line: delete it.")
         raise UserError(
             f"{place}: column {names} does not read as times of one format and one zone; it begins with '{begins}', and row "
             f"{row + 1} has '{wrong}'. Correct it, or name the columns of the time with --time-column."
@@ -155,16 +156,12 @@ def _times(table: pd.DataFrame, columns: list[str], place: str) -> tuple[pd.Seri
     return ways[0]
 
 
-def _without_copies(table: pd.DataFrame, times: pd.Series) -> tuple[pd.DataFrame, pd.Series]:
-    """Without rows that are the same as one before in all columns, as exports that overlap have them."""
-    if not times.duplicated().any():
-        return table, times
-    new = ~table.assign(**{"\0time": times}).duplicated()
-    return table[new], times[new]
-
-
 def _refuse_repeated(table: pd.DataFrame, columns: list[str], times: pd.Series, place: str) -> None:
     """Raise a UserError if so many time stamps repeat that they are those of several places, or parts of times."""
+    if times.duplicated().mean() <= MAX_REPEATED:
+        return
+    new = ~table.assign(**{"\0time": times}).duplicated()  # exports that overlap have some rows twice
+    table, times = table[new], times[new]
     repeated = float(times.duplicated().mean())
     if repeated <= MAX_REPEATED:
         return

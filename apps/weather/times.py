@@ -60,15 +60,14 @@ def looks_like_times(column: pd.Series) -> bool:
 
 
 def time_parts(table: pd.DataFrame) -> list[str]:
-    """The columns whose names and values are those of a part of a time, such as year, hour or minute."""
-    named = [column for column in table.columns if pd.Series([str(column)]).str.fullmatch(PART_NAME).item()]
-    return [column for column in named if _is_part(table[column])]
+    """The columns that hold clock times, or whose names and values are those of a part of a time, such as year or hour."""
+    return [column for column in table.columns if _is_part(table[column])]
 
 
 def _is_part(column: pd.Series) -> bool:
     if pd.api.types.is_numeric_dtype(column):
-        known = column.dropna()
-        return bool((known == known.round()).all() and known.between(0, 2200).all())
+        known, named = column.dropna(), pd.Series([str(column.name)]).str.fullmatch(PART_NAME).item()
+        return bool(named and (known == known.round()).all() and known.between(0, 2200).all())
     return bool(column.astype(str).str.match(r"\s*\d?\d(:\d\d)").mean() > 0.5)
 
 
