@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from sklearn import metrics
 
 from shared.plots import plt, save_figure
@@ -12,8 +13,9 @@ def measure(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     """Compare probabilities `(n, classes)` with labels `(n,)`.
 
     Returns:
-        accuracy; auc: area under the ROC curve (of several classes, each against the rest, their mean); f1: mean over the
-        classes; log_loss in nats; calibration_error: the expected gap between confidence and accuracy (Guo et al., 2017).
+        accuracy; auc: area under the ROC curve (of several classes, each against the rest, their mean); average_precision
+        and macro_f1: means over the classes; log_loss in nats; calibration_error: the expected gap between confidence and
+        accuracy (Guo et al., 2017).
     """
     predicted = probabilities.argmax(axis=1)
     classes = np.arange(probabilities.shape[1])
@@ -22,10 +24,21 @@ def measure(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     return {
         "accuracy": metrics.accuracy_score(labels, predicted),
         "auc": float(metrics.roc_auc_score(labels, scores, multi_class="ovr", labels=classes)),
-        "f1": float(metrics.f1_score(labels, predicted, average="macro")),
+        "average_precision": float(metrics.average_precision_score(np.eye(len(classes))[labels], probabilities)),
+        "macro_f1": float(metrics.f1_score(labels, predicted, average="macro", zero_division=0)),
         "log_loss": metrics.log_loss(labels, probabilities, labels=classes),
         "calibration_error": float(np.sum(np.abs(gaps) * shares)),
     }
+
+
+def per_class(labels: np.ndarray, probabilities: np.ndarray, class_names) -> pd.DataFrame:
+    """A row for each class: precision, recall, f1, average_precision (area under the precision-recall curve), examples."""
+    classes = range(len(class_names))
+    scores = metrics.precision_recall_fscore_support(labels, probabilities.argmax(axis=1), labels=classes, zero_division=0)
+    table = pd.DataFrame(dict(zip(("precision", "recall", "f1", "examples"), scores, strict=True)), index=[*class_names])
+    areas = metrics.average_precision_score(np.eye(len(classes))[labels], probabilities, average=None)
+    table.insert(3, "average_precision", areas)
+    return table
 
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10):
@@ -39,8 +52,8 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10):
     return means, accuracies - means, counts[filled] / len(labels)
 
 
-def confident_mistakes(labels: np.ndarray, probabilities: np.ndarray, most: int) -> np.ndarray:
-    """Rows that are wrong with the highest probability, worst first; at most `most`."""
+def confident_mistakes(labels: np.ndarray, probabilities: np.ndarray, most: int | None = None) -> np.ndarray:
+    """Rows that are wrong with the highest probability, worst first; at most `most`, or all."""
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
     return wrong[np.argsort(-probabilities[wrong].max(axis=1))][:most]
 
@@ -73,6 +86,17 @@ def plot_roc(file: Path, labels: np.ndarray, candidates: dict[str, np.ndarray], 
         columns = [1] if classes == 2 else range(classes)
         is_class = np.eye(classes)[labels][:, columns]
         metrics.RocCurveDisplay.from_predictions(is_class.ravel(), probabilities[:, columns].ravel(), name=name, ax=axes)
+    save_figure(figure, file, title)
+
+
+def plot_precision_recall(file: Path, labels: np.ndarray, candidates: dict[str, np.ndarray], title: str) -> None:
+    """Precision over recall, for each candidate's probabilities `(n, classes)`; of several classes, all pooled."""
+    figure, axes = plt.subplots(figsize=(5, 5))
+    for name, probabilities in candidates.items():
+        classes = probabilities.shape[1]
+        columns = [1] if classes == 2 else range(classes)
+        is_class = np.eye(classes)[labels][:, columns]
+        metrics.PrecisionRecallDisplay.from_predictions(is_class.ravel(), probabilities[:, columns].ravel(), name=name, ax=axes)
     save_figure(figure, file, title)
 
 

@@ -14,8 +14,16 @@ def test_measures_by_hand():
     got = classification.measure(labels, probabilities)
     assert got["accuracy"] == 0.75
     assert got["auc"] == 1.0  # 0.4 and 0.7 lie above 0.1 and 0.2
-    assert got["f1"] == pytest.approx((4 / 5 + 2 / 3) / 2)  # 2 TP, 1 FP, 0 FN; 1 TP, 0 FP, 1 FN
+    assert got["macro_f1"] == pytest.approx((4 / 5 + 2 / 3) / 2)  # 2 TP, 1 FP, 0 FN; 1 TP, 0 FP, 1 FN
     assert got["log_loss"] == pytest.approx(-np.log([0.9, 0.4, 0.7, 0.8]).mean())
+
+
+def test_measures_of_each_class_by_hand():
+    probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [0.2, 0.8]])
+    table = classification.per_class(np.array([0, 1, 1, 0]), probabilities, ("ham", "spam"))
+    assert table.loc["spam", ["precision", "recall", "f1"]].tolist() == [0.5, 0.5, 0.5]
+    assert table["average_precision"].tolist() == pytest.approx([(1 + 2 / 4) / 2, (1 / 2 + 2 / 3) / 2])  # precision at each hit
+    assert table["examples"].tolist() == [2, 2]
 
 
 def test_calibration_error_by_hand():

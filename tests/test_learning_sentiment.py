@@ -82,7 +82,7 @@ def test_length_buckets_against_padding_everything_to_the_maximum(imdb, step_tim
     turns = [{kind: step_times(network, batches, 31).sum() for kind, batches in kinds.items()} for _ in range(4)]
     ratio = np.median([turn["maximum"] / turn["buckets"] for turn in turns[1:]])  # the first turn traces
     print(f"padded to {config.sequence_length}: {ratio:.2f} times the time of length buckets")
-    whole = np.array([len(words.split()) for words in text.standardize(splits.train.texts).numpy()])
+    whole = np.array([len(words) for words in text.split_words(splits.train.texts)])
     for what, of_review, maximum in (("heads and tails", lengths, config.sequence_length), ("whole", whole, whole.max())):
         in_buckets = indices_by_length(of_review, config.batch_size, np.random.default_rng(0))
         places = sum(len(rows) * of_review[rows].max() for rows in in_buckets)

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 
@@ -29,7 +30,7 @@ REPOSITORY = Path(__file__).parent.parent
 TINY = replace(PRESETS["smoke"], dataset="sample", limit=120, sequence_length=20, embedding_dim=8, units=4)
 TINY = replace(TINY, min_reviews=1, pooling=("max",))
 PRETRAINED = replace(TINY, epochs=2, pretraining_epochs=1, pooling=("attention",))
-METRICS = ("accuracy", "auc", "f1", "log_loss", "calibration_error")
+METRICS = ("accuracy", "auc", "average_precision", "macro_f1", "log_loss", "calibration_error")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def test_run_folder_is_whole(finished_run):
         *("report.md", "logs", "plots"),
     }
     plots = {path.name for path in (finished_run / "plots").iterdir()}
-    assert plots == {"confusion_matrix.png", "reliability.png", "roc.png", "training.png"}
+    assert plots == {"confusion_matrix.png", "precision_recall.png", "reliability.png", "roc.png", "training.png"}
     assert runs.read_json(finished_run / "config.json") == json.loads(json.dumps(asdict(PRETRAINED)))
 
 
@@ -75,7 +76,12 @@ def test_metrics_are_flat_and_complete(finished_run):
     }
     assert expected | {f"{part}_{name}" for part in ("test", "baseline") for name in METRICS} <= set(metrics)
     assert metrics["dataset"] == "sample"
-    assert metrics["beats_baseline"] == (metrics["test_accuracy"] > metrics["baseline_accuracy"])
+    assert metrics["beats_baseline"] == (metrics["lead"]["verdict"] == "better")
+    assert metrics["lead"]["mean"] == pytest.approx(metrics["test_accuracy"] - metrics["baseline_accuracy"])
+    assert np.mean([of["f1"] for of in metrics["per_class"].values()]) == pytest.approx(metrics["test_macro_f1"])
+    assert len(pd.read_csv(finished_run / "mistakes.csv")) == round(
+        (1 - metrics["test_accuracy"]) * len(data.load(TINY).test.texts)
+    )
     environment = json.loads((finished_run / "environment.json").read_text())
     assert environment["data"] == "sample"
     assert environment["data_fingerprint"] == data.load(TINY).fingerprint
@@ -153,17 +159,27 @@ def test_cooccurrence_of_words_that_only_meet_each_other():
     np.testing.assert_allclose(vectors[:2], 0, atol=1e-12)
 
 
-def test_votes_equal_an_unpenalised_logistic_regression():
-    """For two classes, weighting logits and cross-entropy are what logistic regression does with their differences."""
+def test_votes_solve_the_equations_of_a_penalised_logistic_regression():
+    """For two classes: the gradient of the log likelihood, in the differences of the logits, is that of the normal prior."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 500)
     logits = {name: rng.normal(size=(500, 2)) for name in ("ngrams", "recurrent_1")}
     for strength, values in zip((2.0, 0.7), logits.values(), strict=True):
         values[np.arange(500), labels] += strength
-    votes = model.fit_votes({model.ANSWER: rng.normal(size=(500, 2)), **logits}, labels)
+    votes = model.fit_votes({model.ANSWER: rng.normal(size=(500, 2)), **logits}, labels)[:, 0]
     differences = np.stack([values[:, 1] - values[:, 0] for values in logits.values()], axis=1)
-    expected = LogisticRegression(C=np.inf, fit_intercept=False).fit(differences, labels).coef_
-    np.testing.assert_allclose(votes.T, expected, rtol=1e-3)
+    likelihood = differences.T @ (labels - expit(differences @ votes))
+    np.testing.assert_allclose(likelihood, (votes - 0.5) / model.VOTES_DEVIATION**2, atol=0.02)
+    unpenalised = LogisticRegression(C=np.inf, fit_intercept=False).fit(differences, labels).coef_[0]
+    assert np.all(np.abs(votes - 0.5) < np.abs(unpenalised - 0.5))
+
+
+def test_few_reviews_leave_the_votes_about_equal():
+    """16 that every path has right would make an unpenalised weight grow without end."""
+    labels = np.arange(16) % 2
+    logits = np.eye(2)[labels]
+    votes = model.fit_votes({"ngrams": logits, "recurrent_1": 1.1 * logits}, labels)
+    assert np.all((votes > 0.4) & (votes < 1.5))
 
 
 def test_a_path_that_knows_nothing_gets_no_vote():

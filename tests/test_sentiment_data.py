@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001  scripts other than Latin
 """The sentiment app's data: own files of every kind, bad ones too, the sample, and the way from text to ids."""
 
 import json
@@ -11,7 +12,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from apps.sentiment import data, model, sample, text
+from apps.sentiment import baseline, data, model, sample, text
 from apps.sentiment.config import Config
 from shared.cli import UserError
 
@@ -192,10 +193,20 @@ def test_counting_words_fails_on_the_sample():
         ("...", "(empty)"),
         ("", "(empty)"),
         ("2 < 3 and 5 > 4", "2 3 and 5 4"),
+        ("It isn’t ‘good’, it’s “great”.", "it isn't good it's great"),
+        ("हिन्दी में लिखा", "हिन्दी में लिखा"),
+        ("தமிழ் திரைப்படம்", "தமிழ் திரைப்படம்"),
+        ("หนังดีที่สุด ไม่ดี", "หนังดีที่สุด ไม่ดี"),
+        ("De\u0301ja\u0300 vu", "déjà vu"),
+        ("می\u200cخواهم", "می\u200cخواهم"),
+        ("so good🙂🙂, really👍🏽!", "so good 🙂 🙂 really 👍🏽 !"),
+        ("I ❤️it 👨\u200d👩\u200d👧🇩🇪🇫🇷", "i ❤️ it 👨\u200d👩\u200d👧 🇩🇪 🇫🇷"),
+        ("a \u0301 \u200d b →\ufe0fc", "a b c"),
+        ("half \ud83d of it", "half ? of it"),
     ],
 )
 def test_standardize(raw, expected):
-    assert b" ".join(text.standardize([raw]).numpy()[0].split()).decode() == expected
+    assert [" ".join(words) for words in text.split_words([raw])] == [expected]
 
 
 TEXTS = ["not bad at all", "not at all bad", "bad bad bad", "all is not bad !"]
@@ -234,6 +245,31 @@ def test_ngrams_of_which_none_comes_back_are_no_error():
 def test_no_word_that_comes_back_is_the_users_to_mend():
     with pytest.raises(UserError, match="lower --min-reviews"):
         text.build_vectorizer(["good", "bad"], replace(CONFIG, min_reviews=2))
+
+
+def test_ids_do_not_depend_on_what_stands_beside(monkeypatch):
+    """Chunks of a few characters give what one chunk gives, in the order of the texts."""
+    lines = [" ".join(np.random.default_rng(n).choice(["not", "bad", "at", "all", "!"], 1 + 7 * n % 30)) for n in range(60)]
+    whole, num_ids = text.build_vectorizer(lines, CONFIG)
+    expected = text.vectorize(whole, lines)
+    monkeypatch.setattr(text, "CHUNK_CHARACTERS", 40)
+    in_pieces, same = text.build_vectorizer(lines, CONFIG)
+    assert (text.words(in_pieces), same) == (text.words(whole), num_ids)
+    for name, ids in text.vectorize(in_pieces, lines).items():
+        assert ids.to_list() == expected[name].to_list()
+
+
+def test_of_a_book_head_and_tail_are_counted(monkeypatch):
+    monkeypatch.setattr(text, "MAX_WORDS", 8)
+    vectorizer, _ = text.build_vectorizer(TEXTS, CONFIG)
+    book, rest = (["not bad " + "all " * 50 + "at " * 6], ["not bad" + " at" * 6])
+    assert text.vectorize(vectorizer, book)["bag"].to_list() == text.vectorize(vectorizer, rest)["bag"].to_list()
+
+
+def test_texts_of_one_character_each_have_a_baseline():
+    train = data.Reviews(["a", "b", "a", "b", "🙂", "!"] * 3, np.array([0, 1, 0, 1, 0, 1] * 3), ("x", "y"))
+    fitted = baseline.fit_baseline(train, train)
+    assert fitted.predict(["a", "b", "🙂", "!"]).tolist() == [0, 1, 0, 1]
 
 
 def test_long_reviews_keep_head_and_tail():

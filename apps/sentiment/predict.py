@@ -51,7 +51,15 @@ def predict(request: Request) -> None:
         table.to_csv(request.output, index=False)
         print(f"{len(texts)} reviews labelled by {folder}: {request.output}")
         return
-    print("Green words push towards the label, red ones away from it.", file=sys.stderr)
+    print(
+        "Green words push towards the label, red ones away from it: each is left out by itself, so that a word says",
+        file=sys.stderr,
+    )
+    print("nothing where others say the same.", file=sys.stderr)
+    if len(texts) > 1 and request.texts and all(" " not in one for one in texts):
+        print(
+            f"WARNING: {len(texts)} reviews of one word each; a review of several words stands between quotes.", file=sys.stderr
+        )
     for one, row in zip(texts, probabilities, strict=True):
         _show(one, names[row.argmax()], row.max(), pushes(model, one, int(row.argmax())))
 
@@ -60,8 +68,11 @@ def probabilities_of(model, texts: list[str], batch_size: int = 64):
     """Probabilities `(n, classes)` of raw texts."""
     import numpy as np
 
-    batches = [np.array(texts[start : start + batch_size], dtype=object) for start in range(0, len(texts), batch_size)]
-    return np.concatenate([np.asarray(model(batch)) for batch in batches])
+    from apps.sentiment.text import in_chunks
+
+    rows, chunks = zip(*in_chunks(texts, batch_size), strict=True)
+    found = np.concatenate([np.asarray(model(np.array(chunk, dtype=object))) for chunk in chunks])
+    return found[np.argsort(np.concatenate(rows))]
 
 
 def pushes(model, one: str, label: int) -> list[tuple[str, float]]:

@@ -1,4 +1,4 @@
-"""What a run shows of itself: metrics, plots, the most confident mistakes, report.md, TensorBoard."""
+"""What a run shows of itself: metrics, plots, the mistakes, report.md, TensorBoard."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def predict(network: keras.Model, ids: dict) -> dict[str, np.ndarray]:
 
 
 def write(folder: Path, summary: dict, test: Reviews, probabilities: dict[str, np.ndarray]) -> pd.DataFrame:
-    """Plots (PNG), the most confident mistakes (mistakes.csv) and report.md.
+    """Plots (PNG), all mistakes (mistakes.csv) and report.md.
 
     Args:
         folder: the run folder.
@@ -41,7 +41,7 @@ def write(folder: Path, summary: dict, test: Reviews, probabilities: dict[str, n
         probabilities: `(n, classes)` of the network as "test", of the baseline as "baseline".
 
     Returns:
-        The most confident mistakes.
+        The most confident mistakes, as many as are shown.
     """
     title = f"{summary['app']} on {summary['dataset']} (test)"  # a sample's plot can't be taken for IMDB's
     candidates = {"network": probabilities["test"], "baseline": probabilities["baseline"]}
@@ -49,24 +49,36 @@ def write(folder: Path, summary: dict, test: Reviews, probabilities: dict[str, n
     curves = [["loss", "val_loss"], [f"{ANSWER}_accuracy", f"val_{ANSWER}_accuracy"], ["gradient_norm"]]
     classification.plot_confusion(plots / "confusion_matrix.png", test.labels, probabilities["test"], test.class_names, title)
     classification.plot_roc(plots / "roc.png", test.labels, candidates, title)
+    classification.plot_precision_recall(plots / "precision_recall.png", test.labels, candidates, title)
     classification.plot_reliability(plots / "reliability.png", test.labels, candidates, title)
     plot_history(plots / "training.png", history, curves, f"{summary['app']} on {summary['dataset']}")
     mistakes = table_of_mistakes(test, probabilities["test"])
     mistakes.to_csv(folder / "mistakes.csv", index=False)
+    shown = mistakes[:MISTAKES_SHOWN]
+    classes = pd.DataFrame(summary["per_class"]).T
     sections = [
-        *(f"![{name}](plots/{name}.png)" for name in ("training", "confusion_matrix", "roc", "reliability")),
+        *(
+            f"![{name}](plots/{name}.png)"
+            for name in ("training", "confusion_matrix", "roc", "precision_recall", "reliability")
+        ),
         "",
-        "## Most confident mistakes",
+        "## Each class",
         "",
-        *(f"- **{row.label}**, predicted {row.predicted} {row.probability:.3f}: {row.review}" for row in mistakes.itertuples()),
+        *report.markdown_table(classes, "on test"),
+        "",
+        f"## The {len(shown)} most confident of {len(mistakes)} mistakes",
+        "",
+        "mistakes.csv holds all of them.",
+        "",
+        *(f"- **{row.label}**, predicted {row.predicted} {row.probability:.3f}: {row.review}" for row in shown.itertuples()),
     ]
     report.write_markdown(folder, summary, report.scores(summary, ROWS), "test", sections)
-    return mistakes
+    return shown
 
 
 def table_of_mistakes(test: Reviews, probabilities: np.ndarray) -> pd.DataFrame:
-    """The reviews that the network got wrong with the highest probability, worst first."""
-    worst = classification.confident_mistakes(test.labels, probabilities, MISTAKES_SHOWN)
+    """All reviews that the network got wrong, those with the highest probability first."""
+    worst = classification.confident_mistakes(test.labels, probabilities)
     names = np.array(test.class_names)
     return pd.DataFrame(
         {

@@ -11,27 +11,32 @@ NEXT = "make sentiment-predict ARGS='\"Your own review.\"'"
 
 def train(config: Config) -> Path:
     """Train, evaluate once on test, and write the run folder. Returns its path."""
-    # Imported here, so that --help and a wrong flag are answered at once.
+    # Imported here, so that --help, a wrong flag and a mistake in the data are answered before TensorFlow is imported.
+    from apps.sentiment import data
+
+    started = time.monotonic()
+    reviews = data.load(config)
+
     import keras
     import numpy as np
     from scipy.special import softmax
 
-    from apps.sentiment import baseline, data, report, text
+    from apps.sentiment import baseline, report, text
     from apps.sentiment.embeddings import cooccurrence_embeddings
     from apps.sentiment.model import ANSWER, build_model, build_servable, fit_votes, naive_bayes_log_ratios
     from apps.sentiment.pretraining import pretrain, start_from, was_cut
     from shared import gradients, rnn, training
     from shared.batches import batches_by_length, batches_in_order
-    from shared.classification import measure
+    from shared.classification import measure, per_class
+    from shared.comparison import paired_bootstrap
     from shared.report import announce, scores
 
     # 1. Data
-    started = time.monotonic()
     strategy = training.setup(config.seed, config.deterministic, config.precision, config.multi_gpu, config.batch_size)
-    reviews = data.load(config)
     print(f"{reviews.name}: {len(reviews.train.texts)} reviews to train, {len(reviews.validation.texts)} to validate.")
     vectorizer, num_ids = text.build_vectorizer(reviews.train.texts, config)
     about = runs.environment(reviews.name, reviews.fingerprint)
+    of_words = baseline.fit_baseline(reviews.train, reviews.validation)
     run = runs.Run.resume("sentiment", config, about) if config.resume else runs.Run.start("sentiment", config, about)
     ids, validation_ids = (text.vectorize(vectorizer, part.texts) for part in (reviews.train, reviews.validation))
 
@@ -84,13 +89,12 @@ def train(config: Config) -> Path:
     build_servable(vectorizer, network).save(run.path / "model.keras")
 
     # 5. Test, touched here and nowhere before; baseline; report
-    rival = baseline.fit_baseline(reviews.train, reviews.validation)
     test = report.predict(network, text.vectorize(vectorizer, reviews.test.texts))
     probabilities = {
         "test": softmax(test[ANSWER], axis=1),
         "recurrent_alone": softmax(sum(logits for path, logits in test.items() if path.startswith("recurrent")), axis=1),
         "ngrams_alone": softmax(test["ngrams"], axis=1),
-        "baseline": rival.predict_proba(reviews.test.texts),
+        "baseline": of_words.predict_proba(reviews.test.texts),
     }
     validation_answer = report.predict(network, validation_ids)[ANSWER]
     summary = {
@@ -107,7 +111,12 @@ def train(config: Config) -> Path:
     }
     for who, of_test in probabilities.items():
         summary |= {f"{who}_{name}": value for name, value in measure(reviews.test.labels, of_test).items()}
-    summary["beats_baseline"] = summary["test_accuracy"] > summary["baseline_accuracy"]
+    right = {who: of_test.argmax(axis=1) == reviews.test.labels for who, of_test in probabilities.items()}
+    lead = paired_bootstrap(right["test"], right["baseline"], higher_is_better=True)
+    summary["beats_baseline"] = lead.verdict == "better"
+    summary["lead"] = {"metric": "accuracy", **lead._asdict(), "verdict": lead.verdict}
+    classes = per_class(reviews.test.labels, probabilities["test"], reviews.test.class_names)
+    summary["per_class"] = classes.to_dict("index")
     mistakes = report.write(run.path, summary, reviews.test, probabilities)
     report.write_tensorboard(run.path, mistakes, network, text.words(vectorizer))
     run.write_json("metrics.json", summary)
