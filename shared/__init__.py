@@ -7,6 +7,8 @@ through_time    GradientThroughTime: how far back in time the loss is heard
 recall          make gradients: recall of a symbol after a lag, cell by cell
 data            where a dataset comes from; fingerprints
 download        a public file, downloaded once: resumable, checked, unpacked
+batches         batches by length, prepared while the network computes
+comparison      is the lead over the baseline more than chance? paired bootstrap
 training        seeds, precision, devices, standard callbacks, resume, Ctrl-C
 classification  measures and plots of a classifier's probabilities
 tables          the user's own tables as text: CSV and its kin, JSON Lines

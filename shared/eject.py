@@ -52,11 +52,11 @@ def eject(app: str, destination: Path, root: Path = new.ROOT) -> Path:
         raise UserError(f"DEST={destination} is not an empty folder; nothing was written. Name another, or empty it.")
     of_app = {path for path in (root / "apps" / app).rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     kept = of_app | {root / "apps" / "__init__.py"}
-    modules = _shared_modules(kept, root)
+    modules = _shared_modules(kept | {root / "shared" / "__init__.py"}, root)
     kept |= {root / "shared" / f"{module}.py" for module in ("__init__", *modules)}
     kept |= {root / "tests" / "conftest.py"}
     kept |= {test for test in root.glob("tests/test_*.py") if _is_of(test, app, modules)}
-    kept |= {root / name for name in ("constraints.txt", ".gitignore", ".pre-commit-config.yaml")}
+    kept |= {root / name for name in ("LICENSE", "constraints.txt", ".gitignore", ".pre-commit-config.yaml")}
     dropped = {path.stem for path in root.glob("shared/*.py")} - set(modules) - {"__init__"}
     everything = "\n".join(path.read_text(encoding="utf-8") for path in kept if path.suffix == ".py")
     others = "\n".join(path.read_text(encoding="utf-8") for path in root.glob("apps/*/*.py"))

@@ -132,7 +132,8 @@ class BestWeights(keras.callbacks.Callback):
         self.best = self.best_loss = None
 
     def on_epoch_end(self, epoch, logs=None):
-        value, loss = float(logs[self.monitor]), float(logs["val_loss"])
+        value = float(logs[self.monitor])
+        loss = float(logs["val_loss"]) if self.mode == "max" else 0.0  # losses hardly ever tie
         sign = -1 if self.mode == "max" else 1
         if self.best is None or (sign * value, loss) < (sign * self.best, self.best_loss):
             save_weights(self.model, self.file)
