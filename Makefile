@@ -72,10 +72,10 @@ format: $(INSTALLED) ## put style right
 	$(PY) -m ruff format .
 
 test: $(INSTALLED) ## the fast tests
-	$(PY) -m pytest -m 'not slow' --numprocesses 2 --dist loadscope $(ARGS)
+	$(PY) -m pytest -m 'not slow and not speed' --numprocesses 2 --dist loadscope $(ARGS)
 
-test-all: test ## the fast tests, then those that train until a model reaches a number (alone: they measure times)
-	$(PY) -m pytest -m slow -s $(ARGS)
+test-all: test ## the fast tests, then those that train until a model reaches a number
+	$(PY) -m pytest -m 'slow and not speed' -s $(ARGS)
 
 clean: ## remove .venv and caches; runs/ stays
 	rm -rf .venv .pytest_cache .ruff_cache *.egg-info
