@@ -1,7 +1,9 @@
 """The speech app as a user meets it: own folders, the sample, train, resume, predict, and what can go wrong."""
 
 import json
+import os
 import re
+import subprocess
 import sys
 import zipfile
 from dataclasses import replace
@@ -123,17 +125,18 @@ def test_confusion_matrix_is_written_every_epoch(run_folder):
     assert steps == [0, 1]
 
 
-def test_knobs_compose_and_a_stream_network_carries_its_state(monkeypatch, capsys):
+def test_settings_compose_and_a_network_made_for_it_may_carry_its_state(monkeypatch, capsys):
     monkeypatch.setattr("apps.speech.stream.TRACK_SECONDS", 30.0)
     make_folder(Path("words"), speakers=10)
     options = {"cell": "lstm", "num_layers": 2, "residual": True, "normalization": "layer", "clipping": "adaptive"}
     one_directional = {"bidirectional": False, "top_db": None, "deltas": False, "pooling": "last"}
     train.train(replace(TINY, epochs=1, filters=(), precision="mixed_bfloat16", **one_directional, **options))
     capsys.readouterr()
-    predict.predict(predict.Request(stream="words/go/speaker1_nohash_0.wav", threshold=0.0))
-    shown = capsys.readouterr()
-    assert "frame by frame" in shown.err
-    assert shown.out.split()[2] in ("go", "stop")
+    for carry_state, how in ((False, "A window slides"), (True, "The state is carried")):
+        predict.predict(predict.Request(stream="words/go/speaker1_nohash_0.wav", threshold=0.0, carry_state=carry_state))
+        shown = capsys.readouterr()
+        assert how in shown.err
+        assert shown.out.split()[2] in ("go", "stop")
 
 
 def test_predict_names_the_likeliest_words_of_each_file(beside_the_run, capsys):
@@ -162,7 +165,7 @@ def test_predict_finds_commands_in_a_long_recording(beside_the_run, capsys):
     soundfile.write("long.wav", wave, RATE)
     predict.predict(predict.Request(stream="long.wav", threshold=0.0))
     shown = capsys.readouterr()
-    assert "a window that slides" in shown.err
+    assert "A window slides" in shown.err
     [line] = shown.out.splitlines()  # from a probability of 0 it counts at once, and never falls silent
     assert re.fullmatch(r" +0\.00 s  (go|stop)  0\.\d\d", line)
 
@@ -174,11 +177,60 @@ def test_predict_finds_commands_in_a_long_recording(beside_the_run, capsys):
         ({"clips": ("a.wav",), "microphone": True}, "got 2 of the three"),
         ({"clips": ("nowhere.wav",)}, "nowhere.wav: there is no such file"),
         ({"stream": "nowhere.wav"}, "nowhere.wav: there is no such file"),
+        ({"clips": ("words/go",)}, r"words/go is a folder; expected a recording. Give the files in it, .* words/go/\*\.wav"),
+        ({"stream": "words"}, "words is a folder"),
+        ({"stream": "a.wav", "threshold": 45}, "--threshold is a probability, 0 to 1; got 45"),
+        ({"stream": "a.wav", "threshold": float("nan")}, "--threshold is a probability"),
+        ({"clips": ("a.wav",), "threshold": 0.5}, "are for --stream and --microphone"),
+        ({"stream": "words/go/speaker1_nohash_0.wav", "carry_state": True}, "--carry-state needs a network"),
     ],
 )
 def test_predict_says_what_is_wrong(beside_the_run, request_, message):
     with pytest.raises(UserError, match=message):
         predict.predict(predict.Request(**request_))
+
+
+def test_a_long_recording_given_as_a_clip_is_told_of_stream(beside_the_run, capsys):
+    soundfile.write("a long one.wav", 0.1 * np.random.default_rng(0).normal(size=16 * RATE), RATE)
+    predict.predict(predict.Request(clips=("a long one.wav", "words/go/speaker1_nohash_0.wav")))
+    shown = capsys.readouterr()
+    assert "a long one.wav lasts 16.0 s; the answer is about its loudest 1 s alone" in shown.err
+    assert "--stream 'a long one.wav'" in shown.err
+    assert shown.err.count("lasts") == 1
+    assert len(shown.out.splitlines()) == 2
+
+
+@pytest.mark.parametrize("flags", [["no_audio.wav"], ["--stream", "no_audio.wav"], ["--stream", "words"], ["nowhere.wav"]])
+def test_a_bad_recording_is_answered_before_tensorflow_is_imported(beside_the_run, flags):
+    Path("no_audio.wav").write_bytes(b"a letter, not a sound " * 99)
+    code = (
+        "import sys; from apps.speech.predict import main\n"
+        "try:\n    main()\nexcept Exception as error:\n    print(type(error).__name__, 'tensorflow' in sys.modules, error)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    found = subprocess.run([sys.executable, "-c", code, *flags], env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.startswith("UserError False ")
+    assert re.search("is no audio|is a folder|there is no such file", found.stdout)
+
+
+def test_commands_are_printed_while_the_recording_is_read(beside_the_run, monkeypatch):
+    """The first command stands on standard output before the last block has been read, and no block is long."""
+    soundfile.write("long.wav", np.tile(soundfile.read("words/stop/speaker2_nohash_0.wav")[0], 40), RATE)
+    written, lengths, read_blocks = [], [], audio.read_blocks
+
+    def blocks(*arguments):
+        for block in read_blocks(*arguments):
+            lengths.append(len(block))
+            written.append("blocks" if len(lengths) > 5 else "block")
+            yield block
+
+    monkeypatch.setattr(audio, "read_blocks", blocks)
+    monkeypatch.setattr("builtins.print", lambda *words, **options: written.append(str(words[0])))
+    predict.predict(predict.Request(stream="long.wav", threshold=0.0))
+    assert sum(lengths) == 24 * RATE
+    assert max(lengths) <= 3 * RATE
+    first = next(row for row, line in enumerate(written) if re.match(r" +\d+\.\d\d s  ", line))
+    assert first < written.index("blocks")
 
 
 def test_microphone_without_its_package_is_explained(beside_the_run, monkeypatch):
@@ -358,6 +410,49 @@ def test_reading_takes_any_rate_and_any_number_of_channels():
         assert len(heard) == RATE
         assert np.argmax(np.abs(np.fft.rfft(heard))) == pytest.approx(1_000, abs=2)
         assert heard[2_000:14_000].std() == pytest.approx(0.25 / np.sqrt(2), rel=0.02)
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000])
+def test_blocks_joined_are_what_is_read_at_once(rate, monkeypatch):
+    time = np.arange(7 * rate) / rate
+    sound = 0.4 * np.sin(2 * np.pi * (200 + 150 * time) * time) + 0.05 * np.random.default_rng(0).normal(size=len(time))
+    soundfile.write("a.wav", np.stack([sound, 0.5 * sound], axis=1), rate, subtype="PCM_24")
+    whole = audio.read(Path("a.wav"), RATE)
+    monkeypatch.setattr(soundfile, "read", None)  # blocks do without all of it at once
+    blocks = list(audio.read_blocks(Path("a.wav"), RATE, 0.37))
+    assert max(map(len, blocks)) < RATE
+    assert abs(sum(map(len, blocks)) - len(whole)) <= 1
+    joined = np.concatenate(blocks)
+    length = min(len(joined), len(whole))
+    np.testing.assert_allclose(joined[:length], whole[:length], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("form", "subtype"),
+    [
+        ("WAV", "PCM_U8"),
+        ("WAV", "PCM_16"),
+        ("WAV", "PCM_24"),
+        ("WAV", "FLOAT"),
+        ("WAV", "DOUBLE"),
+        ("WAV", "ULAW"),
+        ("FLAC", None),
+        ("OGG", None),
+        ("MP3", None),
+    ],
+)
+def test_every_kind_of_sample_is_read_on_the_same_scale(form, subtype):
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)
+    soundfile.write("a.sound", tone, RATE, format=form, subtype=subtype)
+    for found in (audio.read(Path("a.sound"), RATE), np.concatenate([*audio.read_blocks(Path("a.sound"), RATE, 0.3)])):
+        assert found[2_000:14_000].std() == pytest.approx(0.5 / np.sqrt(2), rel=0.01)
+        assert abs(found[2_000:14_000].mean()) < 0.005
+
+
+def test_floating_point_samples_in_another_unit_are_refused_rather_than_clipped():
+    soundfile.write("a.wav", 8_000 * np.sin(np.arange(RATE) / 9), RATE, subtype="FLOAT")
+    with pytest.raises(UserError, match=r"a\.wav holds floating-point samples up to 8,000; expected -1 to 1"):
+        audio.read(Path("a.wav"), RATE)
 
 
 def test_lengths_are_fitted():

@@ -1,23 +1,20 @@
-"""MFCC in the model against librosa; augmentation and streaming against closed forms and the offline network."""
+"""MFCC in the model against librosa; augmentation against closed forms."""
 
 from dataclasses import replace
 
-import keras
 import librosa
 import numpy as np
 import pytest
 import tensorflow as tf
 from scipy import signal
 
-from apps.speech import audio, augment, stream
-from apps.speech.config import DEFAULT, PRESETS
+from apps.speech import audio, augment
+from apps.speech.config import DEFAULT
 from apps.speech.data import Clips
 from apps.speech.features import CepstralCoefficients, LogMelSpectrogram, deltas, mel_filters
-from apps.speech.model import build_features, build_model, build_servable
+from apps.speech.model import build_features
 
 RATE = 16_000
-SMALL = replace(PRESETS["smoke"], units=8, filters=(4, 6), num_layers=2)
-STREAMED = replace(SMALL, bidirectional=False, top_db=None, pooling="last")
 
 
 def waveforms(samples):
@@ -190,121 +187,3 @@ def test_an_epoch_depends_on_its_number_alone_and_has_every_clip_once():
     plain = replace(config, speed_change=0.0, time_shift=0.0, gain_change=0.0, noise_share=0.0)
     seen = np.concatenate([np.asarray(x) for x, _ in augment.training_batches(clips, noise, plain)[0].take(steps)])
     np.testing.assert_allclose(np.sort(seen[:, 0]), np.sort(audio.to_float(clips.waveforms)[:, 0]), atol=1e-6)
-
-
-def network_of(config, num_classes=4):
-    """The same weights for every clip length."""
-    keras.utils.set_random_seed(0)
-    rng = np.random.default_rng(0)
-    network = build_model(config, num_classes, rng.normal(size=config.n_mfcc), rng.uniform(50, 100, config.n_mfcc))
-    for variable in network.weights:  # batch normalisation too has to be something else than the identity
-        if "batch_normalization" in variable.path:
-            variable.assign(rng.uniform(0.5, 1.5, variable.shape))
-    return network
-
-
-@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-@pytest.mark.parametrize("filters", [(), (4, 6)])
-def test_streamed_frame_by_frame_equals_the_network_on_the_whole(cell, filters):
-    """At every frame, what the stream says is what the network says of all frames up to there, heard at once."""
-    sound = 0.1 * np.random.default_rng(1).normal(size=RATE * 2).astype("float32")
-    config = replace(STREAMED, cell=cell, filters=filters)
-    ear = stream.make_ear(config, build_servable(network_of(config)))
-    assert isinstance(ear, stream.FrameByFrame)
-    heard = [ear.hear(piece) for piece in np.split(sound, [100, 5_000, 5_010, 20_000, 26_001])]
-    times, posteriors = (np.concatenate(part) for part in zip(*heard, strict=True))
-    assert len(times) == 199 // ear.frames_per_posterior  # the last frame of 2 seconds looks past their end
-    mel = np.asarray(build_features(replace(config, clip_seconds=2.0))(sound[None])["mel"])
-    for number in (3, 8, 40, len(times) - 1):
-        frame = number * ear.frames_per_posterior  # the last one that this posterior has heard
-        assert times[number] == pytest.approx(frame * config.hop_length / RATE)
-        network = network_of(replace(config, clip_seconds=frame * config.hop_length / RATE))
-        from_mel = keras.Model(network.get_layer("mfcc").input, network.output)
-        expected = np.asarray(keras.ops.softmax(from_mel(mel[:, : frame + 1])))[0]
-        np.testing.assert_allclose(posteriors[number], expected, atol=1e-5)
-
-
-def test_sliding_window_shows_the_network_each_window_once():
-    config = SMALL
-    servable = build_servable(network_of(config))
-    ear = stream.make_ear(config, servable)
-    assert isinstance(ear, stream.SlidingWindow)
-    sound = 0.1 * np.random.default_rng(1).normal(size=RATE * 3).astype("float32")
-    heard = [ear.hear(piece) for piece in np.split(sound, [100, 17_000, 17_001, 40_000])]
-    times, posteriors = (np.concatenate(part) for part in zip(*heard, strict=True))
-    assert len(times) == 26  # half a second of silence stands before the sound
-    np.testing.assert_allclose(times, 0.1 * np.arange(26), atol=1e-9)
-    for number in (5, 14, 25):
-        start = 1_600 * (number - 5)
-        expected = np.asarray(servable(sound[None, start : start + RATE]))[0]
-        np.testing.assert_allclose(posteriors[number], expected, atol=1e-5)
-
-
-def test_detector_smooths_and_does_not_repeat_itself():
-    names = ("go", "stop", "_unknown_", "_silence_")
-    posteriors = np.tile([0.0, 0.0, 0.0, 1.0], (60, 1))
-    posteriors[10:14] = [0.9, 0.0, 0.1, 0.0]  # four of ten a second: told once
-    posteriors[20] = [0.0, 1.0, 0.0, 0.0]  # one frame alone is smoothed away
-    posteriors[30:45] = [0.0, 0.8, 0.2, 0.0]  # longer than the hold-off: told once nevertheless
-    posteriors[50:55] = [0.0, 0.0, 1.0, 0.0]  # an unknown word is no command
-    detector = stream.Detector(names, 0.1, threshold=0.5)
-    posteriors[46:49] = [0.0, 1.0, 0.0, 0.0]  # no pause long enough to fall silent in
-    posteriors[56:59] = [0.0, 1.0, 0.0, 0.0]  # said again
-    detected = [(event.word, round(event.seconds, 1)) for event in detector.hear(np.arange(60) / 10, posteriors)]
-    assert detected == [("go", 1.1), ("stop", 3.1), ("stop", 5.7)]
-
-
-def test_detector_averages_what_it_has_heard_and_no_more():
-    detector = stream.Detector(("go", "stop"), 0.1, threshold=0.5)
-    [event] = detector.hear(np.array([0.0]), np.array([[0.9, 0.1]]))
-    assert event == stream.Event(0.0, "go", pytest.approx(0.9))
-    assert not list(detector.hear(np.array([0.1, 0.2]), np.array([[0.0, 1.0], [0.0, 1.0]])))  # held off
-
-
-def test_the_threshold_is_that_of_the_validation_track(monkeypatch):
-    """What is heard at 0.6 in validation is half as sure in test: a threshold chosen on test would find it."""
-
-    class Ear:
-        seconds_per_posterior = 0.1
-
-        def __init__(self, certainty):
-            self.certainty, self.step = certainty, 0
-
-        def hear(self, sound):
-            steps = np.arange(self.step, self.step + len(sound) // 400)
-            self.step = steps[-1] + 1
-            loud = np.abs(sound[: 400 * len(steps)]).reshape(-1, 400).mean(axis=1) > 0.1
-            return steps / 10, np.where(loud[:, None], [self.certainty, 0.0, 1 - self.certainty], [0.4, 0.0, 0.6])
-
-    ears = iter([Ear(0.6), Ear(0.3)])
-    monkeypatch.setattr(stream, "make_ear", lambda config, model: next(ears))
-    monkeypatch.setattr(stream, "TRACK_SECONDS", 60.0)
-    rows = np.full((30, 4_000), 20_000, np.int16)
-    rows[-1] = 0
-    clips = Clips(rows, np.array([0] * 29 + [2]), ("go", "stop", "_silence_"), ["a"] * 30)
-    found = stream.evaluate(replace(DEFAULT, sample_rate=4_000), None, clips, clips)
-    assert 0.4 < found["threshold"] <= 0.6
-    assert 0.9 < found["minutes"] < 1.05
-    assert found["commands"] > 10
-    assert (found["hits"], found["false_accepts_per_hour"]) == (0, 0)
-
-
-def test_score_counts_each_event_once():
-    said = [("go", 1.0, 2.0), ("stop", 3.0, 4.0), ("go", 5.0, 6.0), ("_unknown_", 7.0, 8.0)]
-    events = [stream.Event(*event, 1.0) for event in ((1.5, "go"), (1.9, "go"), (3.6, "go"), (6.4, "go"), (7.5, "stop"))]
-    assert stream.score(events, said) == (2, 3)
-
-
-def test_track_says_what_is_said_where():
-    config = replace(DEFAULT, sample_rate=4_000)
-    rows = np.zeros((24, 4_000), np.int16)
-    rows[0::4], rows[1::4], rows[3::4] = 8_000, -8_000, 1
-    clips = Clips(rows, np.arange(24) % 4, ("go", "stop", "_unknown_", "_silence_"), ["a"] * 24)
-    assert len(stream.make_track(clips, config, seconds=20).said) < 12
-    track = stream.make_track(clips, config, seconds=600)
-    assert len(track.said) == 18  # each once
-    assert track.said[-1][2] + 0.5 <= len(track.waveform) / 4_000 <= track.said[-1][2] + 2.5
-    for word, start, end in track.said:
-        middle = np.mean(track.waveform[int(start * 4_000) + 5 : int(end * 4_000) - 5])
-        assert np.sign(np.round(middle, 1)) == {"go": 1, "stop": -1, "_unknown_": 0}[word]
-    assert "_silence_" not in {word for word, _, _ in track.said}

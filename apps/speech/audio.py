@@ -8,12 +8,14 @@ from typing import TypeVar
 import librosa
 import numpy as np
 import soundfile
+import soxr
 
 from shared.cli import UserError
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 LOWEST_HERTZ = 20.0  # of generated noise: what is below is not heard
 PROBLEMS_NAMED = 10
+MAX_PEAK = 16.0  # a floating-point recording may exceed 1 a little; beyond this it holds another unit, say 16-bit numbers
 Result = TypeVar("Result")
 
 
@@ -28,9 +30,28 @@ def read(path: Path, sample_rate: int) -> np.ndarray:
         content, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (OSError, soundfile.SoundFileError) as error:
         raise _unreadable(path, error) from None
-    if not np.isfinite(content).all():
-        raise UserError(f"{path} holds samples that are no numbers (NaN or infinite); fix or remove it.")
-    return np.clip(resample(content.mean(axis=1), rate, sample_rate), -1, 1)
+    return np.clip(resample(_to_mono(path, content), rate, sample_rate), -1, 1)
+
+
+def read_blocks(path: Path, sample_rate: int, seconds: float) -> Iterator[np.ndarray]:
+    """What `read` gives, in blocks of about `seconds`: a recording of any length takes the same memory, but for MP3.
+
+    Raises:
+        UserError: see `read`; for samples that are not numbers, only when their block is reached.
+    """
+    check_header(path)
+    info = soundfile.info(path)
+    if info.format == "MP3":  # soundfile seeks after each block, which an MP3's decoder does not survive: noise from there on
+        whole, size = read(path, sample_rate), max(1, round(seconds * sample_rate))
+        yield from (whole[start : start + size] for start in range(0, len(whole), size))
+        return
+    resampler = soxr.ResampleStream(info.samplerate, sample_rate, 1, dtype="float32")
+    try:
+        for block in soundfile.blocks(path, max(1, round(seconds * info.samplerate)), dtype="float32", always_2d=True):
+            yield np.clip(resampler.resample_chunk(_to_mono(path, block)), -1, 1)
+    except (OSError, soundfile.SoundFileError) as error:
+        raise _unreadable(path, error) from None
+    yield np.clip(resampler.resample_chunk(np.zeros(0, np.float32), last=True), -1, 1)
 
 
 def check_header(path: Path) -> None:
@@ -39,6 +60,8 @@ def check_header(path: Path) -> None:
     Raises:
         UserError: if it is not there, no audio, cut off, or of length 0.
     """
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; expected a recording. Give the files in it, for example {path}/*.wav")
     if not path.is_file():
         raise UserError(f"{path}: there is no such file (looked from {Path.cwd()}).")
     try:
@@ -51,6 +74,17 @@ def check_header(path: Path) -> None:
         raise UserError(
             f"{path} is cut off: {announced:,} bytes by its header, {path.stat().st_size:,} there. Fix or remove it."
         )
+
+
+def _to_mono(path: Path, content: np.ndarray) -> np.ndarray:
+    """Samples `(n, channels)` to `(n,)`: the mean of the channels."""
+    if not np.isfinite(content).all():
+        raise UserError(f"{path} holds samples that are no numbers (NaN or infinite); fix or remove it.")
+    if (peak := np.abs(content).max(initial=0)) > MAX_PEAK:
+        raise UserError(
+            f"{path} holds floating-point samples up to {peak:,.0f}; expected -1 to 1. Scale them and save it again."
+        )
+    return content.mean(axis=1)
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

@@ -81,7 +81,7 @@ class Config:
     num_layers: int = 2
     """Recurrent layers on top of each other."""
     bidirectional: bool = True
-    """Read from both ends. Without it, a stream is heard frame by frame, with the state carried on."""
+    """Read from both ends. Without it, a stream may be computed frame by frame (speech-predict --carry-state)."""
     dropout: float = 0.2
     """Share of features dropped before and after each recurrent layer."""
     residual: bool = False

@@ -54,11 +54,11 @@ def build_servable(network: keras.Model) -> keras.Model:
 
 
 def build_streamer(config: Config, network: keras.Model) -> keras.Model:
-    """Build the same network to hear a stream piece by piece, see `apps.speech.stream.FrameByFrame`.
+    """Build the same network to compute a stream block by block, see `apps.speech.stream.CarriedState`.
 
     Returns:
         Model from a dict of "waveform" `(batch, samples)` and "memory", see `zero_memory`, to a dict of "probabilities"
-        `(batch, frames, classes)` and "memory", that after the last frame. The frames of a piece have to be a multiple of
+        `(batch, frames, classes)` and "memory", that after the last frame. The frames of a block have to be a multiple of
         `frames_per_output`, and every so many frames there are probabilities.
     """
     waveform = keras.Input((None,), name="waveform")
@@ -80,7 +80,7 @@ def frames_per_output(config: Config) -> int:
 
 
 def zero_memory(config: Config) -> dict[str, list]:
-    """What a streamer remembers before it has heard anything: the last inputs of each convolution, and recurrent states."""
+    """What a streamer remembers before the first sample: the last inputs of each convolution, and recurrent states."""
     pasts, width, channels = [], config.n_mfcc, 1
     for filters in config.filters:
         pasts.append(np.zeros((1, KERNEL - 1, width, channels), np.float32))
@@ -134,7 +134,7 @@ def _layers(config: Config, mel, mean, variance, pasts=None, states=None):
 def _convolutions(config: Config, x, pasts=None):
     """From `(batch, frames, coefficients, channels)` to `(batch, fewer frames, features)`, and the inputs to remember.
 
-    They look at the past alone (what is before the clip is 0), so that a stream can be heard frame by frame.
+    They look at the past alone (what is before the clip is 0), so that a stream can be computed frame by frame.
     """
     new_pasts = []
     for number, filters in enumerate(config.filters, start=1):

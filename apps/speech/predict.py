@@ -1,5 +1,6 @@
 """Which word is it? python -m apps.speech.predict clip.wav other.flac (or: make speech-predict ARGS='clip.wav')."""
 
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,89 +9,127 @@ from typing import Annotated
 import tyro
 
 from shared import cli, runs
-from shared.cli import UserError, check_at_least
+from shared.cli import UserError
 
 TOP = 3
-PIECE_SECONDS = 2.0  # of a recording at a time
+BLOCK_SECONDS = 2.0  # of a recording at a time
+LONG = 1.5  # a recording of so many clips' length, or more, may hold more than one word
 
 
 @dataclass(frozen=True)
 class Request:
     clips: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Recordings of a word each: WAV, FLAC or OGG, any sample rate and number of channels."""
+    """Recordings of a word each: WAV, FLAC, OGG or MP3, any sample rate and number of channels."""
     stream: str | None = None
     """A long recording; prints the commands in it with their times."""
     microphone: bool = False
-    """Listen until Ctrl-C (needs the package sounddevice)."""
+    """Detect commands until Ctrl-C (needs the package sounddevice)."""
     threshold: float | None = None
-    """Probability from which a command counts, for --stream and --microphone. None: the one chosen on validation."""
+    """Probability, 0 to 1, from which a command counts, for --stream and --microphone. None: the one chosen on validation."""
+    carry_state: bool = False
+    """Compute each frame once instead of sliding a window. Faster, but much worse unless the network was trained for it."""
     run: str | None = None
     """Run folder to ask; None: the newest finished run."""
 
     def __post_init__(self):
-        check_at_least(0, self, "threshold")
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise UserError(f"--threshold is a probability, 0 to 1; got {self.threshold}.")
         if (given := bool(self.clips) + bool(self.stream) + self.microphone) != 1:
             raise UserError(f"Give recordings of a word each, or --stream FILE, or --microphone; got {given} of the three.")
+        if self.clips and (self.carry_state or self.threshold is not None):
+            raise UserError("--threshold and --carry-state are for --stream and --microphone; leave them out for clips.")
 
 
 def predict(request: Request) -> None:
-    """Print label, probability and runners-up of each clip; or the commands in a stream, as they are heard."""
+    """Print label, probability and runners-up of each clip; or the commands in a stream, as they are detected."""
     folder = runs.find("speech", request.run)
     metrics = runs.read_json(folder / "metrics.json")
     print(f"Asking {folder}, trained on {metrics['dataset']} (preset {metrics['preset']}).", file=sys.stderr)
 
-    import keras
-
-    from apps.speech import stream  # its imports register the layers that the saved model is made of
+    # Recordings are looked at before TensorFlow is imported, so that a mistake in them is answered at once.
+    from apps.speech import audio
     from apps.speech.config import Config
 
     config = runs.read_config(folder, Config)
+    waveforms, problems = _read_clips(request.clips, config)
+    if request.stream:
+        audio.check_header(Path(request.stream))
+    if waveforms or not request.clips:
+        _answer(request, folder, config, metrics, waveforms)
+    if problems:
+        raise UserError("\n".join([f"{len(problems)} of {len(request.clips)} recordings could not be answered.", *problems]))
+
+
+def _read_clips(clips: tuple[str, ...], config) -> tuple[dict, list[str]]:
+    """Waveforms `(samples,)` by name, and what is wrong with the recordings that can't be read."""
+    from apps.speech import audio
+
+    waveforms, problems = {}, []
+    for clip in clips:
+        try:
+            waveform = audio.read(Path(clip), config.sample_rate)
+        except UserError as problem:
+            problems.append(str(problem))
+            continue
+        if len(waveform) >= LONG * config.samples:
+            print(
+                f"{clip} lasts {len(waveform) / config.sample_rate:.1f} s; the answer is about its loudest "
+                f"{config.clip_seconds:g} s alone. For all commands in it: --stream {shlex.quote(clip)}",
+                file=sys.stderr,
+            )
+        waveforms[clip] = audio.fit_length(waveform, config.samples)
+    return waveforms, problems
+
+
+def _answer(request: Request, folder: Path, config, metrics: dict, waveforms: dict) -> None:
+    import keras
+
+    from apps.speech import stream  # its imports register the layers that the saved model is made of
+
     model = keras.models.load_model(folder / "model.keras", compile=False)
-    if request.clips:
-        _name_words(request.clips, config, model, metrics["class_names"])
+    if waveforms:
+        _name_words(waveforms, model, metrics["class_names"])
         return
-    ear = stream.make_ear(config, model)
+    source = stream.make_source(config, model, request.carry_state)
     threshold = metrics["stream_threshold"] if request.threshold is None else request.threshold
-    detector = stream.Detector(metrics["class_names"], ear.seconds_per_posterior, threshold)
-    how = "frame by frame, the state carried on" if stream.carries_state(config) else "in a window that slides"
-    print(f"Listening {how}; a command counts from a probability of {threshold:.2f}.", file=sys.stderr)
-    pieces = _microphone(config) if request.microphone else _pieces(request.stream, config)
-    for piece in pieces:
-        for event in detector.hear(*ear.hear(piece)):
+    detector = stream.Detector(metrics["class_names"], source.seconds_per_posterior, threshold)
+    how = "The state is carried from frame to frame" if request.carry_state else "A window slides over the sound"
+    print(f"{how}; a command counts from a probability of {threshold:.2f}.", file=sys.stderr)
+    blocks = _microphone(config) if request.microphone else _blocks(Path(request.stream), config)
+    for block in blocks:
+        for event in detector.push(*source.push(block)):
             print(f"{event.seconds:8.2f} s  {event.word}  {event.probability:.2f}", flush=True)
 
 
-def _name_words(clips: tuple[str, ...], config, model, class_names: list[str]) -> None:
-    """Print label, probability and runners-up of each clip; those that can't be read are told of in a UserError, at the end."""
+def _name_words(waveforms: dict, model, class_names: list[str]) -> None:
+    """Print label, probability and runners-up of each clip."""
     import numpy as np
+
+    probabilities = model.predict(np.stack([*waveforms.values()]), batch_size=64, verbose=0)
+    for clip, row in zip(waveforms, probabilities, strict=True):
+        best = row.argsort()[::-1][:TOP]
+        first, *others = (f"{class_names[number]} {row[number]:.3f}" for number in best)
+        print(f"{clip}: {first}   ({', '.join(others)})")
+
+
+def _blocks(path: Path, config):
+    """A recording block by block, with its progress on a terminal; silence follows, so that its last word is complete."""
+    import numpy as np
+    import soundfile
+    from rich.console import Console
+    from rich.progress import Progress
 
     from apps.speech import audio
 
-    readable, waveforms, problems = [], [], []
-    for clip in clips:
-        try:
-            waveforms.append(audio.fit_length(audio.read(Path(clip), config.sample_rate), config.samples))
-            readable.append(clip)
-        except UserError as problem:
-            problems.append(str(problem))
-    if readable:
-        for clip, row in zip(readable, model.predict(np.stack(waveforms), batch_size=64, verbose=0), strict=True):
-            best = row.argsort()[::-1][:TOP]
-            first, *others = (f"{class_names[number]} {row[number]:.3f}" for number in best)
-            print(f"{clip}: {first}   ({', '.join(others)})")
-    if problems:
-        raise UserError("\n".join([f"{len(problems)} of {len(clips)} recordings could not be answered.", *problems]))
-
-
-def _pieces(path: str, config):
-    """A recording piece by piece; silence follows it, so that its last word is heard to the end."""
-    import numpy as np
-
-    from apps.speech import audio
-
-    sound, size = audio.read(Path(path), config.sample_rate), round(PIECE_SECONDS * config.sample_rate)
-    sound = np.pad(sound, (0, config.samples // 2))
-    return (sound[start : start + size] for start in range(0, len(sound), size))
+    console = Console(stderr=True)
+    # Commands go to standard output: only a terminal's may pass through the progress bar.
+    options = {"transient": True, "disable": not console.is_terminal, "redirect_stdout": sys.stdout.isatty()}
+    with Progress(console=console, **options) as progress:
+        task = progress.add_task(path.name, total=soundfile.info(path).duration)
+        for block in audio.read_blocks(path, config.sample_rate, BLOCK_SECONDS):
+            yield block
+            progress.advance(task, len(block) / config.sample_rate)
+    yield np.zeros(config.samples // 2, np.float32)
 
 
 def _microphone(config):

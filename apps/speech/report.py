@@ -191,13 +191,24 @@ def show_augmentation(folder: Path, config: Config, features: keras.Model, clips
 
 
 def listening(summary: dict) -> str:
-    """How the network does on a long recording, in words."""
-    return (
+    """How a window that slides does on long recordings, in words."""
+    text = (
         f"On {summary['stream_minutes']:.1f} minutes made of the test clips with gaps and noise between them, at the threshold "
         f"{summary['stream_threshold']:.2f} that was best on validation: {summary['stream_hits']} of "
-        f"{summary['stream_commands']} commands found, {summary['stream_false_accepts_per_hour']:.0f} false accepts an hour; "
-        f"heard {summary['stream_times_real_time']:.0f} times faster than real time."
+        f"{summary['stream_commands']} commands detected, {_false_accepts(summary, 'stream_')}; "
+        f"{summary['stream_times_real_time']:.0f} times faster than real time."
     )
+    if "stream_command_free_minutes" not in summary:
+        return text
+    return (
+        f"{text} On {summary['stream_command_free_minutes']:.1f} minutes without a command (test clips of _unknown_ and "
+        f"_silence_, each once): {_false_accepts(summary, 'stream_command_free_')}."
+    )
+
+
+def _false_accepts(summary: dict, prefix: str) -> str:
+    rate, low, high = (summary[f"{prefix}false_accepts_per_hour{end}"] for end in ("", "_low", "_high"))
+    return f"{rate:.0f} false accepts per hour (95 % interval {low:.0f} to {high:.0f})"
 
 
 def write_tensorboard(folder: Path, config: Config, mistakes: pd.DataFrame, test: Clips, features: keras.Model) -> None:
