@@ -3,7 +3,7 @@
 rnn             stacks and heads of SimpleRNN, GRU and LSTM; which kernel runs, and why not cuDNN
 bptt            truncated backpropagation through time: contiguous batches; TruncatedBPTT owns the recurrent state
 gradients       clipping inside the optimizer; GradientMonitor
-through_time    GradientThroughTime: how far back in time the loss is heard
+through_time    GradientThroughTime: how far back in time the gradient reaches
 recall          make gradients: recall of a symbol after a lag, cell by cell
 data            where a dataset comes from; fingerprints
 download        a public file, downloaded once: resumable, checked, unpacked
@@ -19,9 +19,10 @@ check           make <app>-check: what the data holds, what speaks against train
 rehearsal       a training that stops after a few steps: how long it would take
 doctor          make doctor: what this machine has, and what runs on it
 bench           make bench: all apps, some seeds, one table
+make            the arguments behind ARGS= as they were typed
 new             make new: copy an app, to make it yours
 eject           make eject: an app as a repository of its own
-cli             a Config dataclass becomes the command line; errors that a user can mend
+cli             a Config dataclass becomes the command line; errors that a user can fix
 quiet           TensorFlow is imported without its remarks
 """
 

@@ -11,7 +11,7 @@ import tyro
 from shared import cli, new
 from shared.cli import UserError
 
-KEPT_ANYWAY = ("doctor", "new", "runs")  # shared modules that the Makefile and the tests of every app need
+KEPT_ANYWAY = ("doctor", "make", "new", "runs")  # shared modules that the Makefile and the tests of every app need
 CI = """#!/usr/bin/env bash
 # The commands of the README, on a clean clone.
 set -euo pipefail
@@ -117,7 +117,7 @@ def _without_lines(text: str, beginning: str) -> str:
 def _makefile(text: str, dropped: set[str]) -> str:
     """Without the targets that run a module of the shared layer that is not there."""
     for module in dropped:
-        for target in re.findall(rf"^([a-z-]+):.*\n\t.*-m shared\.{module}\b", text, flags=re.MULTILINE):
+        for target in re.findall(rf"^([a-z-]+):.*\n\t.* shared\.{module}\b", text, flags=re.MULTILINE):
             text = re.sub(rf"^{target}:.*\n(\t.*\n)+\n", "", text, flags=re.MULTILINE)
             text = re.sub(rf"^(\.PHONY:.*) {target}\b", r"\1", text, flags=re.MULTILINE)
     return text

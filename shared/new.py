@@ -38,9 +38,13 @@ def copy(name: str, source: str, root: Path = ROOT) -> Path:
     Raises:
         UserError: for a name that is no identifier, is taken, or shadows a module or a make target; for an unknown source.
     """
+    if not source:
+        raise UserError(f"FROM is missing: make new NAME={name or '...'} FROM=... copies one of {', '.join(apps(root))}.")
     if source not in apps(root):
         raise UserError(f"FROM={source}: there is no such app; there are {', '.join(apps(root))}.")
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
+    if keyword.iskeyword(name):
+        raise UserError(f"NAME={name} is a word of the Python language, and no name for a folder of code; choose another.")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise UserError(f"NAME={name}: expected a name of lower-case letters, digits and _, for example tickets.")
     targets = re.findall(r"^([a-z-]+):", (root / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     folder = root / "apps" / name
@@ -77,6 +81,7 @@ def main(name: tyro.conf.Positional[str], source: str) -> None:
     readme = (folder / "README.md").read_text(encoding="utf-8")
     print(f"\nThe places to change, all in apps/{name}/:\n{readme.split(CHANGES)[1].rstrip()}\n")
     print(f"Then: make {name}-check    make {name}    make {name}-predict    make test")
+    print(f"To undo it: rm -r apps/{name}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""The Makefile: help made from itself, targets for every app folder."""
+"""The Makefile: help made from itself, targets for every app folder, arguments as they were typed."""
 
+import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,5 +39,59 @@ def test_a_copied_app_folder_gets_its_targets(tmp_path):
     (tmp_path / "constraints.txt").touch()
     (tmp_path / ".venv" / "installed").touch()
     assert "  tickets-predict " in make(folder=tmp_path)
-    assert "-m apps.tickets.train --preset smoke --units 3" in make("-n", "tickets-smoke", "ARGS=--units 3", folder=tmp_path)
-    assert '-m apps.tickets.predict "Not bad."' in make("-n", "tickets-predict", 'ARGS="Not bad."', folder=tmp_path)
+
+
+SHOW = "import json, sys\nprint(json.dumps(sys.argv[1:]))\n"
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A tree whose app, new and eject print what reaches them."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    (tmp_path / ".venv" / "installed").touch()
+    (tmp_path / "apps" / "tickets").mkdir(parents=True)
+    (tmp_path / "apps" / "__init__.py").touch()
+    (tmp_path / "shared").mkdir()
+    for name in ("__init__", "cli", "make", "quiet"):
+        shutil.copy(REPOSITORY / "shared" / f"{name}.py", tmp_path / "shared")
+    for module in ("apps/tickets/train", "apps/tickets/predict", "shared/new", "shared/eject"):
+        (tmp_path / f"{module}.py").write_text(SHOW)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("typed", "arguments"),
+    [
+        ("--epochs 2", ["--epochs", "2"]),
+        ('"I paid $10"', ["I paid $10"]),
+        ("'$HOME `date` $(shell date) $$ \\n'", ["$HOME `date` $(shell date) $$ \\n"]),
+        ('"It\'s 50% # off!" "?"', ["It's 50% # off!", "?"]),
+        ("Make*", ["Makefile"]),
+        ("", []),
+    ],
+)
+def test_arguments_arrive_as_they_were_typed(tree, typed, arguments):
+    assert json.loads(make("tickets-predict", f"ARGS={typed}", folder=tree)) == arguments
+    assert json.loads(make("tickets-smoke", f"ARGS={typed}", folder=tree)) == ["--preset", "smoke", *arguments]
+
+
+def test_names_and_places_arrive_as_they_were_typed(tree):
+    odd = '../Anna\'s "$x"; echo $(HOME)'
+    assert json.loads(make("eject", "APP=tickets", f"DEST={odd}", folder=tree)) == ["tickets", odd]
+    assert json.loads(make("new", f"NAME={odd}", folder=tree)) == [odd, "--source", ""]
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [("args=--epochs 2", "args=... is ignored; write it in capitals"), ("ARGS='open", "ends inside quotes")],
+)
+def test_what_would_be_misread_is_refused(tree, typed, message):
+    answer = subprocess.run(["make", "tickets", typed], cwd=tree, capture_output=True, text=True)
+    assert answer.returncode == 2
+    assert message in answer.stderr
+    assert "Traceback" not in answer.stderr

@@ -69,10 +69,11 @@ def test_what_is_no_text_of_the_app_is_copied_as_it_is(tree):
         ("", APP, "expected a name"),
         ("my-app", APP, "NAME=my-app: expected a name"),
         ("Tickets", APP, "expected a name"),
-        ("class", APP, "expected a name"),
+        ("class", APP, "NAME=class is a word of the Python language"),
         (APP, APP, f"NAME={APP} is taken, by .*apps/{APP}"),
         ("lint", APP, "NAME=lint is taken, by make lint"),
         ("json", APP, "the name of a Python module"),
+        (NAME, "", f"FROM is missing: make new NAME={NAME} FROM=... copies one of {APP}"),
         (NAME, "tikets", f"FROM=tikets: there is no such app; there are {APP}"),
     ],
 )
