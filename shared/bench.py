@@ -46,6 +46,8 @@ def bench(request: Request) -> Path:
         if folder is None:
             _run(app, config)
             folder = find_finished(app, config)
+        if folder is None:
+            raise UserError(f"The run of {app} with seed {config.seed} was interrupted; make bench goes on from there.")
         found.setdefault((app, config.preset), []).append(folder)
     table = pd.DataFrame.from_dict({", ".join(row): _summarise(folders) for row, folders in found.items()}, orient="index")
     table = table[COLUMNS]
@@ -76,8 +78,27 @@ def planned(request: Request) -> list[tuple[str, object]]:
 
 
 def find_finished(app: str, config: object) -> Path | None:
-    """The newest finished run of exactly this config."""
-    return next((folder for folder in reversed(runs.finished(app)) if _is_of(folder, config)), None)
+    """The newest whole run of exactly this config, made by this revision of the code on the data as it is now."""
+    found = [folder for folder in reversed(runs.finished(app)) if _is_of(folder, config) and not _was_interrupted(folder)]
+    found = [folder for folder in found if runs.read_json(folder / "environment.json")["git_revision"] == runs.git_revision()]
+    if not found:
+        return None
+    fingerprint = data_fingerprint(app, config)
+    return next((folder for folder in found if _fingerprint(folder) == fingerprint), None)
+
+
+def data_fingerprint(app: str, config: object) -> str:
+    """Of the data that a run of this config would train on; it is loaded for that."""
+    loaded = importlib.import_module(f"apps.{app}.data").load(config)
+    return getattr(loaded, "fingerprint", None) or loaded[0].fingerprint  # speech has background noise beside its parts
+
+
+def _fingerprint(folder: Path) -> str:
+    return runs.read_json(folder / "environment.json")["data_fingerprint"]
+
+
+def _was_interrupted(folder: Path) -> bool:
+    return bool(runs.read_json(folder / "metrics.json").get("interrupted"))
 
 
 def _is_of(folder: Path, config: object) -> bool:

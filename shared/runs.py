@@ -187,7 +187,7 @@ def read_config(folder: Path, kind: type[ConfigType]) -> ConfigType:
     if differing := sorted(set(values) ^ {field.name for field in dataclasses.fields(kind)}):
         raise UserError(
             f"{folder} was made by another version of this app, which differs in {', '.join(map(flag, differing))}. "
-            "Train anew, or name another run (make runs)."
+            "Train again, or name another run (make runs)."
         )
     return kind(**values)
 
@@ -202,7 +202,7 @@ def environment(data: str, fingerprint: str) -> dict[str, Any]:
         **{name: importlib.metadata.version(name) for name in packages},
         "backend": keras.backend.backend(),
         "device": describe_device(),
-        "git_revision": _git_revision(),
+        "git_revision": git_revision(),
         "data": data,
         "data_fingerprint": fingerprint,
     }
@@ -332,7 +332,8 @@ def read_json(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} can't be read ({error}); the run is damaged, name another (make runs).") from None
 
 
-def _git_revision() -> str | None:
+def git_revision() -> str | None:
+    """Of the code, with "-dirty" where it was changed since; None where there is no git."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

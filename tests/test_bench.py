@@ -15,6 +15,12 @@ from shared.cli import UserError
 ACCURACIES = {0: 0.5, 1: 0.75, 2: 0.7}
 
 
+@pytest.fixture(autouse=True)
+def same_data(monkeypatch):
+    monkeypatch.setattr(bench, "data_fingerprint", lambda app, config: "1234")
+    monkeypatch.setattr(runs, "git_revision", lambda: "abcd")
+
+
 @pytest.fixture
 def commands(monkeypatch):
     """What would have been run; each leaves a run folder, but for seeds whose training is to fail."""
@@ -39,13 +45,14 @@ def _data(flags):
     return {APP: flags["--data"]} if "--data" in flags else {}
 
 
-def make_run(config, finished=True):
+def make_run(config, finished=True, interrupted=False, **environment):
     folder = runs.ROOT / APP / f"{len(list(runs.ROOT.glob('*/*'))):03}"
     folder = folder if finished else folder.with_name(folder.name + runs.UNFINISHED)
     folder.mkdir(parents=True)
     metrics = {"app": APP, "preset": config.preset, "dataset": "some", "parameters": 1_234, "train_seconds": 60.0 + config.seed}
-    metrics |= {"test_accuracy": ACCURACIES[config.seed], "baseline_accuracy": 0.4}
-    found = {"config": asdict(config), "environment": {"device": "CPU"}, "metrics": metrics}
+    environment = {"device": "CPU", "git_revision": "abcd", "data_fingerprint": "1234"} | environment
+    metrics |= {"interrupted": interrupted, "test_accuracy": ACCURACIES[config.seed], "baseline_accuracy": 0.4}
+    found = {"config": asdict(config), "environment": environment, "metrics": metrics}
     for name, content in found.items():
         (folder / f"{name}.json").write_text(json.dumps(content))
     (folder / "model.keras").touch()
@@ -86,7 +93,7 @@ def test_what_is_there_is_not_run_again_and_a_stopped_one_is_resumed(commands):
     assert commands.given[1:] == [(f"apps.{APP}.train", ["--preset", "default", "--seed", "2", "--resume"])]
 
 
-def test_runs_on_other_data_or_with_other_knobs_are_others(commands):
+def test_runs_on_other_data_or_with_other_settings_are_others(commands):
     [(_, config)] = bench.planned(bench.Request(apps=(APP,), seeds=(0,), data={APP: "mine"}))
     assert bench.find_finished(APP, config) is None
     folder = make_run(config)
@@ -94,6 +101,18 @@ def test_runs_on_other_data_or_with_other_knobs_are_others(commands):
     assert bench.find_finished(APP, replace(config, data=None)) is None
     assert bench.find_finished(APP, replace(config, limit=1_000)) is None
     assert bench.find_finished(APP, replace(config, epochs=config.epochs + 1)) is None
+
+
+@pytest.mark.parametrize(
+    "how", [{"interrupted": True}, {"data_fingerprint": "other"}, {"git_revision": "other"}], ids=lambda how: next(iter(how))
+)
+def test_runs_cut_short_or_of_other_contents_or_other_code_are_others(how):
+    [(_, config)] = bench.planned(bench.Request(apps=(APP,), seeds=(0,)))
+    make_run(config, **how)
+    assert bench.find_finished(APP, config) is None
+    folder = make_run(config)
+    make_run(config, **how)  # newer
+    assert bench.find_finished(APP, config) == folder
 
 
 def test_every_app_is_planned_and_what_is_unknown_is_named():
