@@ -21,7 +21,7 @@ class Findings(NamedTuple):
     tables: dict[str, pd.DataFrame]  # by title
     figures: dict[str, Figure]  # by file name
     remarks: list[str]  # what is worth knowing
-    pointless: list[str]  # reasons why training on this would be pointless
+    obstacles: list[str]  # reasons why this data cannot be trained on
 
 
 def tell(findings: Findings, train: Callable, presets: Mapping[str, object], config: object) -> None:
@@ -34,7 +34,7 @@ def tell(findings: Findings, train: Callable, presets: Mapping[str, object], con
         config: the user's; what differs in it from its preset is given to the other presets too.
 
     Raises:
-        SystemExit: with status 1 where training would be pointless; its minutes are then not measured.
+        SystemExit: with status 1 where the data cannot be trained on; its minutes are then not measured.
     """
     from shared.report import print_table  # loads TensorFlow: not before the data was looked at
 
@@ -47,8 +47,8 @@ def tell(findings: Findings, train: Callable, presets: Mapping[str, object], con
     for remark in findings.remarks:
         print(f"- {remark}")
     print(f"Plots: {', '.join(str(folder / f'{name}.png') for name in findings.figures)}")
-    if findings.pointless:
-        print("Training on this would be pointless:", *(f"- {reason}" for reason in findings.pointless), sep="\n")
+    if findings.obstacles:
+        print("This data cannot be trained on:", *(f"- {reason}" for reason in findings.obstacles), sep="\n")
         sys.exit(1)
     print_table(expected_minutes(train, presets, config), "Expected on this machine", "preset", digits=1)
     print("Minutes of training, from a few measured steps; validation, test and early stopping are left out.")

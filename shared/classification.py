@@ -79,24 +79,23 @@ def draw_confusion(labels: np.ndarray, probabilities: np.ndarray, class_names):
 
 
 def plot_roc(file: Path, labels: np.ndarray, candidates: dict[str, np.ndarray], title: str) -> None:
-    """Right alarms over false ones, for each candidate's probabilities `(n, classes)`; of several classes, all pooled."""
-    figure, axes = plt.subplots(figsize=(5, 5))
-    for name, probabilities in candidates.items():
-        classes = probabilities.shape[1]
-        columns = [1] if classes == 2 else range(classes)
-        is_class = np.eye(classes)[labels][:, columns]
-        metrics.RocCurveDisplay.from_predictions(is_class.ravel(), probabilities[:, columns].ravel(), name=name, ax=axes)
-    save_figure(figure, file, title)
+    """True positives over false positives, for each candidate's probabilities `(n, classes)`."""
+    _plot_curves(metrics.RocCurveDisplay, file, labels, candidates, title)
 
 
 def plot_precision_recall(file: Path, labels: np.ndarray, candidates: dict[str, np.ndarray], title: str) -> None:
-    """Precision over recall, for each candidate's probabilities `(n, classes)`; of several classes, all pooled."""
+    """Precision over recall, for each candidate's probabilities `(n, classes)`."""
+    _plot_curves(metrics.PrecisionRecallDisplay, file, labels, candidates, title)
+
+
+def _plot_curves(display, file: Path, labels: np.ndarray, candidates: dict[str, np.ndarray], title: str) -> None:
+    """A curve for each candidate: of the second of two classes; of several, all pooled."""
     figure, axes = plt.subplots(figsize=(5, 5))
     for name, probabilities in candidates.items():
         classes = probabilities.shape[1]
         columns = [1] if classes == 2 else range(classes)
         is_class = np.eye(classes)[labels][:, columns]
-        metrics.PrecisionRecallDisplay.from_predictions(is_class.ravel(), probabilities[:, columns].ravel(), name=name, ax=axes)
+        display.from_predictions(is_class.ravel(), probabilities[:, columns].ravel(), name=name, ax=axes)
     save_figure(figure, file, title)
 
 

@@ -13,7 +13,7 @@ ConfigType = TypeVar("ConfigType")
 
 
 class UserError(Exception):
-    """Something the user can mend. The message says what came, what was expected and how to mend it."""
+    """Something the user can fix. The message says what came, what was expected and how to fix it."""
 
 
 def flag(field: str) -> str:
@@ -72,7 +72,7 @@ def parse(presets: Mapping[str, ConfigType], description: str, args: list[str] |
 
 
 def override(start: ConfigType, description: str, args: list[str]) -> ConfigType:
-    """The Config `start` with the fields that `args` names set anew; see `parse`."""
+    """The Config `start` with the fields that `args` names replaced; see `parse`."""
     return tyro.cli(type(start), default=start, args=args, description=description)
 
 

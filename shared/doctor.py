@@ -132,7 +132,7 @@ def main() -> None:
                 table.add_column(name, justify="left" if name in ("app", "kernel") else "right")
         table.add_row(*facts.values())
     console.print(table)
-    console.print("Milliseconds are medians; an app whose batches differ in length is compiled anew for each length by XLA.")
+    console.print("Milliseconds are medians; an app whose batches differ in length is compiled again for each length by XLA.")
     if troubles:
         raise UserError("\n".join(troubles))
 

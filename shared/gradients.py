@@ -1,8 +1,8 @@
 """Clip in the optimizer, measure in the optimizer, report both from a callback.
 
 Backpropagation through time multiplies the gradient by the recurrent weights once a step, so over a long sequence it
-shrinks to nothing or blows up (Bengio et al., 1994; Pascanu et al., 2013). Clipping mends the second; gates, residual
-connections, normalisation and a good start mend the first. To see either, measure: the optimizer is where every
+shrinks to nothing or blows up (Bengio et al., 1994; Pascanu et al., 2013). Clipping bounds the second; gates, residual
+connections, normalisation and a good start help against the first. To see either, measure: the optimizer is where every
 gradient passes, on every backend, before and after clipping.
 """
 
@@ -97,7 +97,7 @@ class MeasuredClipping:
         super().apply(grads, trainable_variables)
 
     def reset_measurements(self) -> None:
-        """Start the epoch's sums anew."""
+        """Start the epoch's sums again."""
         for variable in (self.epoch_steps, self.epoch_clipped, self.epoch_norm_sum, self.epoch_norm_max):
             variable.assign(0.0)
         if self.built:

@@ -2,7 +2,7 @@
 
 They go past Python, to file descriptor 2, and no setting keeps them away: whether there is a GPU, which instructions it was
 built for, and that logging has not begun. While TensorFlow is being imported that descriptor leads through `grep`, which drops
-just these lines. It is a process of its own, so that the last words of a crash are heard.
+just these lines. It is a process of its own, so that the last words of a crash get through.
 """
 
 import contextlib

@@ -16,7 +16,7 @@ from shared import runs
 
 WARM_UP = 2  # steps that are not counted: graphs are traced in them
 STEPS = 12  # counted at least, and for so many seconds at least,
-LEAST_SECONDS, MOST_SECONDS = 3.0, 30.0  # and at most
+MIN_SECONDS, MAX_SECONDS = 3.0, 30.0  # and at most
 
 
 class Rehearsal(NamedTuple):
@@ -47,7 +47,7 @@ class _Pace(keras.callbacks.Callback):
         done, total = len(self.times) - 1, self.params["steps"] * self.params["epochs"]
         counted = self.times[min(WARM_UP, total - 1) :]
         steps, seconds = len(counted) - 1, counted[-1] - counted[0] if counted else 0.0
-        enough = seconds > LEAST_SECONDS if steps >= STEPS else seconds > MOST_SECONDS
+        enough = seconds > MIN_SECONDS if steps >= STEPS else seconds > MAX_SECONDS
         if not enough and done < total:
             return
         self.milliseconds = 1000 * float(np.median(np.diff(counted)))
@@ -88,7 +88,7 @@ def rehearse(train: Callable, config: object, jit_compile: bool = False) -> Rehe
     _paces, _jit_compile = [], jit_compile
     root, logger = runs.ROOT, logging.getLogger("tensorflow")
     level = logger.level
-    logger.setLevel(logging.ERROR)  # after some networks in one process TensorFlow warns that it traces graphs anew
+    logger.setLevel(logging.ERROR)  # after some networks in one process TensorFlow warns that it traces graphs again
     try:
         with contextlib.ExitStack() as stack:
             runs.ROOT = Path(stack.enter_context(tempfile.TemporaryDirectory()))

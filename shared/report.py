@@ -1,4 +1,4 @@
-"""What every run says at its end: report.md, and a table in the terminal with the network beside its rival."""
+"""What every run says at its end: report.md, and a table in the terminal with the network beside its baseline."""
 
 import sys
 from pathlib import Path
@@ -66,12 +66,12 @@ def _cell(value, digits: int) -> str:
     return f"{value:,}" if float(value).is_integer() and not isinstance(value, float) else f"{value:.{digits}f}"
 
 
-def announce(folder: Path, summary: dict[str, Any], scores: pd.DataFrame, part: str, rival: str, next_command: str) -> None:
+def announce(folder: Path, summary: dict[str, Any], scores: pd.DataFrame, part: str, baseline: str, next_command: str) -> None:
     """Print the scores, who won, where the run lies and what to do next."""
     print_table(scores, f"{_title(summary)}, {part}")
     console = Console(width=None if sys.stdout.isatty() else 160)
     winner = "The network beats" if summary["beats_baseline"] else "The network does NOT beat"
-    verdict = _lead_in_words(summary["lead"], rival) if "lead" in summary else f"{winner} {rival}."
+    verdict = _lead_in_words(summary["lead"], baseline) if "lead" in summary else f"{winner} {baseline}."
     console.print(f"{verdict} {summary['train_seconds'] / 60:.1f} minutes of training.", markup=False)
     console.print(f"Run:   {folder}  (report.md, plots/, model.keras)", highlight=False, markup=False)
     console.print(f"Next:  {next_command}    make tensorboard    make runs", highlight=False, markup=False)

@@ -153,7 +153,7 @@ def build_encoder_decoder(features: int, decoder_features: int, outputs: int, **
     """Read one sequence, then write another: the decoder starts from the encoder's final states (Sutskever et al., 2014).
 
     `[(batch, time, features), (batch, decoder_time, decoder_features)]` -> `(batch, decoder_time, outputs)`. The second
-    input is what the decoder is told: in training the true outputs, one step late (teacher forcing).
+    input is what the decoder is given: in training the true outputs, one step late (teacher forcing).
     `stack` (see `recurrent_stack`) is used for both, one-directional: the future can't be read while it is written.
 
     Raises:
@@ -205,7 +205,7 @@ def explain_kernels(model: keras.Model) -> dict[str, Kernel]:
 
 
 def _why_not_cudnn(layer) -> str | None:
-    """The conditions of Keras's GRU and LSTM, in the order in which a user would mend them."""
+    """The conditions of Keras's GRU and LSTM, in the order in which a user would fix them."""
     if not isinstance(layer, (layers.GRU, layers.LSTM)):
         return f"Keras has cuDNN for LSTM and GRU alone, this is a {type(layer).__name__}"
     checks = [

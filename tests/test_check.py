@@ -22,9 +22,9 @@ class Config:
 PRESETS = {"default": Config(), "best": Config(preset="best", epochs=40), "long": Config(preset="long", units=99)}
 
 
-def findings(pointless=()):
+def findings(obstacles=()):
     tables = {"sizes": pd.DataFrame({"rows": [1_200, "x"], "share": [0.25, 1.0]}, ["train", "test"])}
-    return check.Findings("app", "mine.csv", tables, {"lengths": plt.figure()}, ["Rows are few."], [*pointless])
+    return check.Findings("app", "mine.csv", tables, {"lengths": plt.figure()}, ["Rows are few."], [*obstacles])
 
 
 def rehearse(train, config):
@@ -53,4 +53,4 @@ def test_exit_status_is_1_where_training_would_be_pointless(monkeypatch, capsys)
     with pytest.raises(SystemExit) as stop:
         check.tell(findings(["there is one class."]), None, PRESETS, PRESETS["default"])
     assert stop.value.code == 1
-    assert "pointless:\n- there is one class.\n" in capsys.readouterr().out
+    assert "This data cannot be trained on:\n- there is one class.\n" in capsys.readouterr().out

@@ -132,8 +132,8 @@ def test_the_smoke_command_leaves_a_whole_run_that_says_it_was_the_sample(app, t
     assert f"{app.name} on sample" in (folder / "report.md").read_text()
     assert f"make {app.name}-predict" in printed
     saved = dataclasses.asdict(runs.read_config(folder, type(app.config)))
-    for knob, value in dataclasses.asdict(app.config).items():
-        assert saved[knob] == value or value is None, knob  # None may have been made a number by the data
+    for setting, value in dataclasses.asdict(app.config).items():
+        assert saved[setting] == value or value is None, setting  # None may have been made a number by the data
 
 
 def test_losses_and_gradients_are_finite(app, trained):
@@ -193,7 +193,7 @@ def test_check_tells_what_the_data_holds_and_how_long_training_takes(app, monkey
     assert "sample: " in printed
     for name, preset in app.presets.items():
         assert re.search(rf"{name} +│ +12.5 │ +{preset.epochs}.0 │ +8 │", printed), printed
-    assert "pointless" not in printed
+    assert "cannot be trained on" not in printed
     assert {path.suffix for path in (runs.ROOT / app.name / "check").iterdir()} == {".png"}
 
 

@@ -37,7 +37,7 @@ def test_recurrent_path_succeeds_on_the_sample_where_counting_words_fails():
 
 @needs_imdb
 def test_default_preset_on_less_than_half_of_imdb():
-    """10,000 reviews of 25,000; the baseline is to be a serious rival (all of them: 0.906, the network 0.923)."""
+    """10,000 reviews of 25,000; the baseline is to be a serious one (all of them: 0.906, the network 0.923)."""
     metrics = json.loads((train.train(replace(DEFAULT, limit=10_000)) / "metrics.json").read_text())
     assert metrics["dataset"] == "imdb_reviews"
     assert metrics["baseline_accuracy"] > 0.87

@@ -89,10 +89,10 @@ import keras, numpy as np
 from dataclasses import replace
 from apps.speech import config, model, stream
 for carry_state, flags in ((False, {}), (True, {"bidirectional": False, "top_db": None, "pooling": "last"})):
-    knobs = replace(config.DEFAULT, **flags)
-    network = model.build_model(knobs, 12, np.zeros(knobs.n_mfcc), np.ones(knobs.n_mfcc))
-    source = stream.make_source(knobs, model.build_servable(network), carry_state)
-    sound = 0.1 * np.random.default_rng(0).normal(size=120 * knobs.sample_rate).astype("float32")
+    settings = replace(config.DEFAULT, **flags)
+    network = model.build_model(settings, 12, np.zeros(settings.n_mfcc), np.ones(settings.n_mfcc))
+    source = stream.make_source(settings, model.build_servable(network), carry_state)
+    sound = 0.1 * np.random.default_rng(0).normal(size=120 * settings.sample_rate).astype("float32")
     first, *pieces = np.split(sound, 60)
     source.push(first)
     started = time.perf_counter()

@@ -50,7 +50,7 @@ class TwoFits:
 
 
 def test_expected_seconds_are_those_of_all_steps_of_all_fits(monkeypatch, capsys):
-    monkeypatch.setattr(rehearsal, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(rehearsal, "MIN_SECONDS", 0.0)
     train, started = TwoFits(steps=300), time.monotonic()
     before = signal.getsignal(signal.SIGINT)
     found = rehearsal.rehearse(train, 10)

@@ -222,12 +222,12 @@ def test_one_to_many_shows_the_vector_at_every_step(sequence):
 @pytest.mark.parametrize("cell", rnn.CELLS)
 def test_decoder_starts_from_the_encoders_states(cell, sequence):
     model = rnn.build_encoder_decoder(FEATURES, 3, 2, cell=cell, units=UNITS)
-    told = sequence[:, :4, :3]
+    forced = sequence[:, :4, :3]
     every = np.ones((BATCH, TIME), bool)
     _, states = numpy_layer(cell, sequence, model.get_layer(f"encoder_{cell}_1").get_weights(), every)
-    hidden, _ = numpy_layer(cell, told, model.get_layer(f"decoder_{cell}_1").get_weights(), every[:, :4], states)
+    hidden, _ = numpy_layer(cell, forced, model.get_layer(f"decoder_{cell}_1").get_weights(), every[:, :4], states)
     kernel, bias = model.get_layer("outputs").get_weights()
-    np.testing.assert_allclose(model([sequence, told]), hidden @ kernel + bias, atol=1e-5)
+    np.testing.assert_allclose(model([sequence, forced]), hidden @ kernel + bias, atol=1e-5)
 
 
 def test_saved_model_loads_with_keras_alone(sequence, tmp_path):

@@ -214,7 +214,7 @@ def test_pushes_are_what_leaving_a_word_out_costs():
     ]
     assert predict.pushes(toy_model, "good", label=0) == [("good", pytest.approx(-0.1))]
     long = predict.pushes(toy_model, "word " * 300 + "good", label=1)
-    assert len(long) <= predict.MOST_PIECES
+    assert len(long) <= predict.MAX_PIECES
     assert " ".join(piece for piece, _ in long).split() == ["word"] * 300 + ["good"]
 
 
@@ -445,4 +445,4 @@ def test_a_copied_app_with_data_of_its_own(tmp_path):
     answer = command("predict", "odd number 7")
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.split()[0] in "abc"
-    assert "Asking runs/copied_for_this_test/" in answer.stderr
+    assert "Loading runs/copied_for_this_test/" in answer.stderr

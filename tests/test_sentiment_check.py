@@ -1,7 +1,10 @@
 """make sentiment-check: what it counts against pandas, what it warns of."""
 
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,9 +23,9 @@ def rows(count, seed=0, classes=("bad", "fine", "good")):
     return pd.DataFrame({"text": [f"{text} {label}" for text, label in zip(texts, labels, strict=True)], "label": labels})
 
 
-def look_at(table, **knobs):
+def look_at(table, **settings):
     table.to_csv("mine.csv", index=False)
-    return check.check(replace(DEFAULT, data="mine.csv", **knobs))
+    return check.check(replace(DEFAULT, data="mine.csv", **settings))
 
 
 def test_counts_lengths_and_the_baseline():
@@ -35,7 +38,7 @@ def test_counts_lengths_and_the_baseline():
     longer = np.average(about.loc["longer than --sequence-length 6, %"].astype(float), weights=about.loc["reviews"].astype(int))
     assert longer == pytest.approx(100 * np.mean(words > 6))
     assert "a validation accuracy of 1.000; always saying 'bad' has 0.4" in findings.remarks[0]
-    assert findings.pointless == []
+    assert findings.obstacles == []
 
 
 def test_texts_in_both_train_and_test_are_counted(tmp_path):
@@ -64,8 +67,20 @@ def test_labels_that_words_say_nothing_about_are_noticed():
 
 def test_too_few_of_a_class_or_one_class_alone_is_pointless():
     few = pd.concat([rows(300, classes=("bad", "good")), rows(40, seed=1, classes=("odd", "bad")).query("label == 'odd'")])
-    [reason] = look_at(few).pointless
+    [reason] = look_at(few).obstacles
     assert reason.startswith("class 'odd' has ")
     lopsided = rows(3_000, classes=("bad", "good"))
     lopsided.loc[lopsided.index > 60, "label"] = "bad"
-    assert any("of one class" in reason for reason in look_at(lopsided).pointless)
+    assert any("of one class" in reason for reason in look_at(lopsided).obstacles)
+
+
+@pytest.mark.parametrize("command", ["train", "check"])
+def test_a_bad_path_is_answered_before_tensorflow_is_imported(command):
+    code = (
+        f"import sys; sys.argv = ['x', '--data', 'nowhere.csv']; from apps.sentiment.{command} import main\n"
+        "try: main()\nexcept Exception as error: print(type(error).__name__, 'tensorflow' in sys.modules)"
+    )
+    root = Path(check.__file__).parents[2]
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(root)})
+    assert answer.stdout.split() == ["UserError", "False"], answer.stderr
+    assert not Path("runs").exists()

@@ -406,10 +406,10 @@ def test_reading_takes_any_rate_and_any_number_of_channels():
     tone = 0.5 * np.sin(2 * np.pi * 1_000 * time)
     for name in ("a.wav", "a.flac", "a.ogg"):
         soundfile.write(name, np.stack([tone, 0 * tone], axis=1), 44_100)
-        heard = audio.read(Path(name), RATE)
-        assert len(heard) == RATE
-        assert np.argmax(np.abs(np.fft.rfft(heard))) == pytest.approx(1_000, abs=2)
-        assert heard[2_000:14_000].std() == pytest.approx(0.25 / np.sqrt(2), rel=0.02)
+        waveform = audio.read(Path(name), RATE)
+        assert len(waveform) == RATE
+        assert np.argmax(np.abs(np.fft.rfft(waveform))) == pytest.approx(1_000, abs=2)
+        assert waveform[2_000:14_000].std() == pytest.approx(0.25 / np.sqrt(2), rel=0.02)
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100, 48_000])

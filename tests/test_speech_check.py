@@ -32,7 +32,7 @@ def test_words_parts_and_files_are_counted():
     assert files.loc["8,000 Hz, 2 channels, WAV", "seconds, median"] == pytest.approx(1.5)
     assert any("40 recordings are longer than --clip-seconds 1.0" in remark for remark in findings.remarks)
     assert findings.tables["clips"].loc["of words, the same twice in it"].sum() == 0
-    assert findings.pointless == []
+    assert findings.obstacles == []
 
 
 def test_silent_clips_and_repeated_ones_are_noticed():
@@ -43,7 +43,7 @@ def test_silent_clips_and_repeated_ones_are_noticed():
     clips = findings.tables["clips"].loc["clips"]
     about = findings.tables["clips"].loc["silent though not _silence_"]
     assert about["train"] == pytest.approx(5 / 6 * clips["train"], rel=0.1)
-    assert sorted(reason.split(".")[0].split(":")[0] for reason in findings.pointless) == [
+    assert sorted(reason.split(".")[0].split(":")[0] for reason in findings.obstacles) == [
         "more than half of the test clips stand in train",
         "more than half of the words' clips are silent",
     ]
@@ -54,4 +54,4 @@ def test_few_clips_of_a_word_are_pointless():
         write("go", number, 1.0)
         if number < 10:
             write("stop", number, 1.0)
-    assert any(reason.startswith("'stop' has 8 training clips") for reason in check.check(CONFIG).pointless)
+    assert any(reason.startswith("'stop' has 8 training clips") for reason in check.check(CONFIG).obstacles)

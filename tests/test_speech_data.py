@@ -207,12 +207,13 @@ def test_a_folder_is_listed_without_comparing_each_file_with_all(monkeypatch):
     assert len(compared) < 1_000
 
 
+@pytest.mark.parametrize("command", ["train", "check"])
 @pytest.mark.parametrize("folder", ["nowhere", "words"])
-def test_a_bad_folder_is_answered_before_tensorflow_is_imported(folder):
+def test_a_bad_folder_is_answered_before_tensorflow_is_imported(folder, command):
     Path("words").mkdir()
     code = (
-        "import sys\nfrom apps.speech import train\nsys.argv = ['train', '--data', sys.argv[1]]\n"
-        "try:\n    train.main()\nfinally:\n    print('tensorflow' in sys.modules)"
+        f"import sys\nfrom apps.speech.{command} import main\nsys.argv = ['x', '--data', sys.argv[1]]\n"
+        "try:\n    main()\nfinally:\n    print('tensorflow' in sys.modules)"
     )
     environment = {"PYTHONPATH": str(Path(split.__file__).parents[2]), "PATH": ""}
     done = subprocess.run([sys.executable, "-c", code, folder], env=environment, capture_output=True, text=True, check=False)

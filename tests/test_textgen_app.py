@@ -329,8 +329,8 @@ def test_wrong_knobs_are_told_before_any_work():
 @pytest.mark.slow
 def test_the_commands_of_the_readme(run_folder, monkeypatch, capsys):
     Path("my.txt").write_text(TEXT.replace("\n", " "))  # no line ends: predict begins with another character
-    knobs = "--units 8 --embedding-dim 4 --batch-size 4 --sequence-length 20 --epochs 1"
-    monkeypatch.setattr("sys.argv", ["train", "--data", "my.txt", *knobs.split()])
+    settings = "--units 8 --embedding-dim 4 --batch-size 4 --sequence-length 20 --epochs 1"
+    monkeypatch.setattr("sys.argv", ["train", "--data", "my.txt", *settings.split()])
     train.main()
     said = capsys.readouterr().out
     assert re.search(r"Only \d+ updates in all", said)

@@ -15,10 +15,10 @@ from shared.cli import UserError
 SHAKESPEARE = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser() / "tiny_shakespeare"
 
 
-def load(path, content=None, **knobs):
+def load(path, content=None, **settings):
     if content is not None:
         Path(path).write_bytes(content)
-    return data.load(replace(DEFAULT, data=str(path), **knobs))
+    return data.load(replace(DEFAULT, data=str(path), **settings))
 
 
 def as_string(text):
@@ -85,10 +85,10 @@ def test_what_is_not_there_is_named():
 
 
 def test_the_smallest_text_that_works_is_told():
-    knobs = {"batch_size": 4, "sequence_length": 10}
+    settings = {"batch_size": 4, "sequence_length": 10}
     with pytest.raises(UserError, match=r"so 40 are needed.* has 46 characters"):
-        data.check_length(load("own.txt", b"a" * 45, **knobs), replace(DEFAULT, **knobs))
-    data.check_length(load("own.txt", b"a" * 46, **knobs), replace(DEFAULT, **knobs))
+        data.check_length(load("own.txt", b"a" * 45, **settings), replace(DEFAULT, **settings))
+    data.check_length(load("own.txt", b"a" * 46, **settings), replace(DEFAULT, **settings))
     tiny = {"batch_size": 1, "sequence_length": 2}  # training has enough, but test would have nothing to predict
     with pytest.raises(UserError, match="has 31 characters"):
         data.check_length(load("own.txt", b"a" * 30, **tiny), replace(DEFAULT, **tiny))

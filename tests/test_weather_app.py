@@ -1,4 +1,4 @@
-"""The weather app as a user meets it, made tiny; its losses, intervals and rivals against scikit-learn and arithmetic."""
+"""The weather app as a user meets it, made tiny; its losses, intervals and baselines against scikit-learn and arithmetic."""
 
 import itertools
 import json
@@ -59,8 +59,8 @@ def test_run_folder_is_whole(run_folder):
     for who in ("validation", "test", "baseline", "last_value", "yesterday"):
         assert all(metrics[f"{who}_{name}"] > 0 for name in ("mse", "mae", "mae_target"))
     lead = metrics["lead"]
-    rivals = [metrics[f"{who}_mae"] for who in ("baseline", "last_value", "yesterday")]
-    assert lead["mean"] == pytest.approx(min(rivals) - metrics["test_mae"], abs=1e-6)
+    baselines = [metrics[f"{who}_mae"] for who in ("baseline", "last_value", "yesterday")]
+    assert lead["mean"] == pytest.approx(min(baselines) - metrics["test_mae"], abs=1e-6)
     assert metrics["beats_baseline"] == (lead["low"] > 0) == (lead["verdict"] == "better")
     assert 0.5 < metrics["test_coverage"] < 1
     with zipfile.ZipFile(run_folder / "model.keras") as model:  # predict loads it without knowing the optimizer
@@ -134,12 +134,12 @@ def test_an_autoregressive_decoder_goes_on_from_its_own_forecast_or_from_what_it
     network = build_model(config, 1, [0])
     rng = np.random.default_rng(0)
     history = rng.normal(size=(4, config.longest_history, 1)).astype("float32")
-    nothing, told = np.zeros((4, config.horizon, 1), "float32"), np.ones((4, config.horizon, 1), "float32")
-    alone = network.predict_on_batch({"history": history, "truth": nothing, "told": nothing})
-    # Told its own medians, it forecasts the same; told something else, it differs from the second step on.
-    again = network.predict_on_batch({"history": history, "truth": alone[..., 0, 1], "told": told})
+    nothing, forced = np.zeros((4, config.horizon, 1), "float32"), np.ones((4, config.horizon, 1), "float32")
+    alone = network.predict_on_batch({"history": history, "truth": nothing, "forced": nothing})
+    # Given its own medians, it forecasts the same; given something else, it differs from the second step on.
+    again = network.predict_on_batch({"history": history, "truth": alone[..., 0, 1], "forced": forced})
     np.testing.assert_allclose(again, alone, atol=1e-5)
-    other = network.predict_on_batch({"history": history, "truth": alone[..., 0, 1] + 1, "told": told})
+    other = network.predict_on_batch({"history": history, "truth": alone[..., 0, 1] + 1, "forced": forced})
     np.testing.assert_allclose(other[:, 0], alone[:, 0], atol=1e-5)
     assert (np.abs(other[:, 1:] - alone[:, 1:]).max(axis=(1, 2, 3, 4)) > 1e-4).all()
 

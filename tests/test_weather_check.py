@@ -1,4 +1,4 @@
-"""make weather-check: parts, columns and naive errors against pandas; what is pointless."""
+"""make weather-check: parts, columns and naive errors against pandas; obstacles."""
 
 from dataclasses import replace
 
@@ -33,7 +33,7 @@ def test_parts_columns_and_naive_errors():
     )
     assert f"is wrong by {last:.3f} on average, the same time yesterday by {yesterday:.3f}" in findings.remarks[0]
     assert "Constant in training, so they say nothing: constant." in findings.remarks
-    assert findings.pointless == []
+    assert findings.obstacles == []
 
 
 def test_a_regime_that_training_has_not_seen_is_noticed():
@@ -45,6 +45,6 @@ def test_a_constant_target_and_few_rows_are_pointless():
     with pytest.raises(UserError, match="the target 'temperature' never changes in training"):
         look_at(temperature=3.0)
     still = look_at(temperature=np.where(np.arange(2_000) < 1_350, np.arange(2_000) % 7, 3.0))
-    assert [reason.split(" does")[0] for reason in still.pointless] == ["the target temperature"]
-    [reason] = look_at(rows=320).pointless
+    assert [reason.split(" does")[0] for reason in still.obstacles] == ["the target temperature"]
+    [reason] = look_at(rows=320).obstacles
     assert "windows to train on; 200 are the fewest" in reason

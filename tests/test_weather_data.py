@@ -124,12 +124,12 @@ def test_teacher_forcing_falls_to_none():
     config = replace(SHORT, head=("autoregressive",), epochs=10, teacher_forcing=0.8, horizon=20, history=(2,), batch_size=64)
     values, starts = np.zeros((2_000, 1), "float32"), np.arange(50, 1_900)
     batches, steps = windows.training_batches(values, starts, config)
-    told = [np.asarray(x["told"]).mean() for x, _ in windows.for_network(batches, [0], config, steps).take(10 * steps)]
-    assert np.mean(told[:10]) == pytest.approx(0.8, abs=0.05)
-    assert np.mean(told[len(told) // 2 - 5 : len(told) // 2 + 5]) == pytest.approx(0.4, abs=0.05)
-    assert np.mean(told[-10:]) < 0.05
+    forced = [np.asarray(x["forced"]).mean() for x, _ in windows.for_network(batches, [0], config, steps).take(10 * steps)]
+    assert np.mean(forced[:10]) == pytest.approx(0.8, abs=0.05)
+    assert np.mean(forced[len(forced) // 2 - 5 : len(forced) // 2 + 5]) == pytest.approx(0.4, abs=0.05)
+    assert np.mean(forced[-10:]) < 0.05
     evaluated = windows.for_network(windows.batches_in_order(values, starts, config), [0], config)
-    assert np.asarray(next(iter(evaluated))[0]["told"]).max() == 0
+    assert np.asarray(next(iter(evaluated))[0]["forced"]).max() == 0
 
 
 def test_borders_are_those_of_the_benchmark():

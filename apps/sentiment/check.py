@@ -4,13 +4,14 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import accuracy_score
 
-from apps.sentiment import baseline, data
+from apps.sentiment import data
 from apps.sentiment.config import PRESETS, Config
+from apps.sentiment.train import train
 from shared import cli
 from shared.check import Findings, repeated, tell
 from shared.plots import plt
 
-FEWEST_OF_A_CLASS = 20  # training reviews
+MIN_OF_A_CLASS = 20  # training reviews
 LARGEST_CLASS = 0.98
 FOR_BASELINE = 5_000  # reviews on which the linear baseline is tried
 
@@ -50,31 +51,33 @@ def check(config: Config) -> Findings:
         remarks.append(f"{shared} test reviews also stand in train: test is a little easier than new reviews will be.")
     if accuracy <= guessing:
         remarks.append("So words say nothing about the labels, as far as counting goes. Are they in the right rows?")
-    pointless = [
-        f"class '{name}' has {count} training reviews; {FEWEST_OF_A_CLASS} are the fewest that say anything. Add some."
+    obstacles = [
+        f"class '{name}' has {count} training reviews; {MIN_OF_A_CLASS} are the fewest that say anything. Add some."
         for name, count in counts["train"].items()
-        if count < FEWEST_OF_A_CLASS
+        if count < MIN_OF_A_CLASS
     ]
     if largest > LARGEST_CLASS:
-        pointless.append(
+        obstacles.append(
             f"{largest:.1%} of the training reviews are of one class: always saying so is hard to beat. Balance them."
         )
     if repeated(reviews.test.texts) + about.loc["texts that also stand in train", "test"] > len(reviews.test.texts) / 2:
-        pointless.append("more than half of the test reviews are repeated or stand in train: a test would tell nothing.")
+        obstacles.append("more than half of the test reviews are repeated or stand in train: a test would say nothing.")
     return Findings(
         "sentiment",
         reviews.name,
         {"reviews of each class": counts, "texts": about},
         {"lengths": _plot_lengths(reviews.train, lengths["train"], config)},
         remarks,
-        pointless,
+        obstacles,
     )
 
 
 def _baseline_accuracy(reviews) -> float:
     train, validation = (data.take(part, FOR_BASELINE, seed=0) for part in (reviews.train, reviews.validation))
-    rival = baseline.fit_baseline(train, validation)
-    return float(accuracy_score(validation.labels, rival.predict(validation.texts)))
+    from apps.sentiment.baseline import fit_baseline  # here, so that data is read before TensorFlow is imported
+
+    model = fit_baseline(train, validation)
+    return float(accuracy_score(validation.labels, model.predict(validation.texts)))
 
 
 def _plot_lengths(train: data.Reviews, lengths: np.ndarray, config: Config):
@@ -89,8 +92,6 @@ def _plot_lengths(train: data.Reviews, lengths: np.ndarray, config: Config):
 
 
 def main() -> None:
-    from apps.sentiment.train import train
-
     config = cli.parse(PRESETS, __doc__)
     tell(check(config), train, PRESETS, config)
 

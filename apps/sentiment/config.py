@@ -1,4 +1,4 @@
-"""Every knob of the sentiment app, on one page."""
+"""Every setting of the sentiment app, on one page."""
 
 from dataclasses import dataclass, replace
 from typing import Literal

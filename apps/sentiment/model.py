@@ -17,7 +17,7 @@ def build_model(config: Config, log_ratios: np.ndarray, embeddings: np.ndarray) 
     """Build the network, from ids to logits.
 
     Args:
-        config: the knobs.
+        config: the settings.
         log_ratios: `(num_ids, classes)`, see `naive_bayes_log_ratios`.
         embeddings: `(num_words, dim)`, where the word embeddings start.
 

@@ -10,7 +10,7 @@ import tyro
 from shared import cli, runs
 from shared.cli import UserError
 
-MOST_PIECES = 64  # a longer text is explained by phrases, not words
+MAX_PIECES = 64  # a longer text is explained by phrases, not words
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def predict(request: Request) -> None:
         raise UserError(f"--output {request.output} exists already; nothing was overwritten. Name another file.")
     if request.file and not Path(request.output).parent.is_dir():
         raise UserError(f"--output {request.output}: the folder {Path(request.output).parent} does not exist. Make it first.")
-    print(f"Asking {folder}, trained on {metrics['dataset']} (preset {metrics['preset']}).", file=sys.stderr)
+    print(f"Loading {folder}, trained on {metrics['dataset']} (preset {metrics['preset']}).", file=sys.stderr)
 
     import keras
     import pandas as pd
@@ -82,7 +82,7 @@ def pushes(model, one: str, label: int) -> list[tuple[str, float]]:
         Pieces of the text in order, a word each or, in long texts, a phrase; and their push, from -1 to 1.
     """
     words = one.split()
-    size = -(-len(words) // MOST_PIECES)
+    size = -(-len(words) // MAX_PIECES)
     pieces = [" ".join(words[start : start + size]) for start in range(0, len(words), size)]
     without = [" ".join(pieces[:n] + pieces[n + 1 :]) for n in range(len(pieces))]
     probability, *left = probabilities_of(model, [one, *without])[:, label]

@@ -20,7 +20,7 @@ def pretrain(config: Config, sequences, embeddings: np.ndarray, folder: Path) ->
     """Train the language model.
 
     Args:
-        config: the knobs; the recurrence has the same size as in the network.
+        config: the settings; the recurrence has the same size as in the network.
         sequences: ragged `(n, None)`, word ids of the training reviews, more frequent words having smaller ids.
         embeddings: `(num_words, dim)`, where the word embeddings start.
         folder: the run folder; `pretraining.npz` is what a killed pretraining goes on from.

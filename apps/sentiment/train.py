@@ -56,7 +56,7 @@ def train(config: Config) -> Path:
             optimizer=gradients.Adam(learning_rate, clipping=config.clipping, clip_threshold=config.clip_threshold),
             loss={path: keras.losses.SparseCategoricalCrossentropy(from_logits=True) for path in outputs if path != ANSWER},
             metrics=dict.fromkeys(outputs, "accuracy"),
-            jit_compile=False,  # batches differ in length: XLA would compile anew for each
+            jit_compile=False,  # batches differ in length: XLA would compile again for each
         )
     pretrained = run.path / "pretrained.npz"
     if pretrained.exists():

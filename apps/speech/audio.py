@@ -13,7 +13,7 @@ import soxr
 from shared.cli import UserError
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
-LOWEST_HERTZ = 20.0  # of generated noise: what is below is not heard
+LOWEST_HERTZ = 20.0  # of generated noise: what is below is inaudible
 PROBLEMS_NAMED = 10
 MAX_PEAK = 16.0  # a floating-point recording may exceed 1 a little; beyond this it holds another unit, say 16-bit numbers
 Result = TypeVar("Result")

@@ -1,4 +1,4 @@
-"""Made anew for every batch: what a microphone, a room and another voice do to a clip. Training sees no clip twice.
+"""Made for every batch: what a microphone, a room and another voice do to a clip. Training sees no clip twice.
 
 On the waveform, while the network computes the batch before:
 
@@ -30,7 +30,7 @@ def training_batches(clips, noise: np.ndarray, config: Config, first_epoch: int 
     Args:
         clips: the training part, see `apps.speech.data.Clips`.
         noise: `(samples,)`, one long recording of background noise, from -1 to 1.
-        config: the knobs.
+        config: the settings.
         first_epoch: number of the first epoch, counted from 0.
 
     Returns:

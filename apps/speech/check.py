@@ -10,11 +10,12 @@ import soundfile
 
 from apps.speech import audio, data
 from apps.speech.config import PRESETS, Config
+from apps.speech.train import train
 from shared import cli
 from shared.check import Findings, repeated, tell
 from shared.plots import plt
 
-FEWEST_OF_A_WORD = 10  # training clips
+MIN_OF_A_WORD = 10  # training clips
 SILENT = 1e-3  # greatest sample of a clip, 1 being full scale: -60 dB
 SPEAKERS_SHOWN = 40
 CLIPPED = 0.01  # share of a clip's samples at full scale
@@ -52,20 +53,20 @@ def check(config: Config) -> Findings:
         tables["files"], longer = _table_of_files(Path(config.data), config)
         if longer:
             remarks.append(
-                f"{longer} recordings are longer than --clip-seconds {config.clip_seconds}: only their loudest part is heard."
+                f"{longer} recordings are longer than --clip-seconds {config.clip_seconds}: only their loudest part is used."
             )
     if shared := about.loc["of words, also in train", "test"]:
         remarks.append(f"{shared} test clips also stand in train: test is easier than new recordings will be.")
-    pointless = [
-        f"'{name}' has {count} training clips; {FEWEST_OF_A_WORD} are the fewest that say anything. Record more."
+    obstacles = [
+        f"'{name}' has {count} training clips; {MIN_OF_A_WORD} are the fewest that say anything. Record more."
         for name, count in counts["train"].items()
-        if count < FEWEST_OF_A_WORD
+        if count < MIN_OF_A_WORD
     ]
     if about.loc["silent though not _silence_", "train"] > words["train"].sum() / 2:
-        pointless.append("more than half of the words' clips are silent. Is the microphone's channel the right one?")
+        obstacles.append("more than half of the words' clips are silent. Is the microphone's channel the right one?")
     if about.loc["of words, also in train", "test"] > len(speech.test.labels) / 2:
-        pointless.append("more than half of the test clips stand in train: a test would tell nothing.")
-    return Findings("speech", speech.name, tables, {"clips": _plot(speech.train, peaks["train"], config)}, remarks, pointless)
+        obstacles.append("more than half of the test clips stand in train: a test would say nothing.")
+    return Findings("speech", speech.name, tables, {"clips": _plot(speech.train, peaks["train"], config)}, remarks, obstacles)
 
 
 def peaks_of(waveforms: np.ndarray) -> np.ndarray:
@@ -126,8 +127,6 @@ def _plot(train: data.Clips, peaks: np.ndarray, config: Config):
 
 
 def main() -> None:
-    from apps.speech.train import train
-
     config = cli.parse(PRESETS, __doc__)
     tell(check(config), train, PRESETS, config)
 

@@ -1,4 +1,4 @@
-"""Every knob of the speech app, on one page."""
+"""Every setting of the speech app, on one page."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -19,7 +19,7 @@ class Config:
     words: tuple[str, ...] = ()
     """Words to tell apart; all others become _unknown_. None given: the ten commands where all are there, else every word."""
     silence: bool | None = None
-    """Learn a class _silence_ too. None: where the ten commands are told apart, or _silence_ or _background_noise_ is there."""
+    """Learn a class _silence_ too. None: where the words are the ten commands, or _silence_ or _background_noise_ is there."""
     speaker_pattern: str | None = None
     """Who speaks, by a file's name: a regular expression with a group, or a position: 2 for 0_george_0.wav."""
     test_speaker: str | None = None
@@ -137,7 +137,7 @@ class Config:
         if (self.folds or self.test_speaker or self.speaker_pattern) and not self.data:
             raise UserError("--folds, --test-speaker and --speaker-pattern are for recordings of your own: give --data.")
         if self.folds and (self.test_speaker or self.resume):
-            raise UserError("--folds trains anew for every speaker; leave --test-speaker and --resume out.")
+            raise UserError("--folds trains again for every speaker; leave --test-speaker and --resume out.")
         if self.n_mfcc > self.mels:
             raise UserError(f"--n-mfcc is at most --mels ({self.mels}); got {self.n_mfcc}.")
         if self.widest_mask > self.mels:

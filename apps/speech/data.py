@@ -33,7 +33,7 @@ class Clips(NamedTuple):
     labels: np.ndarray
     class_names: tuple[str, ...]
     sources: list[str]
-    speakers: list[str] | tuple = ()  # "" where the name does not tell; () where the source tells of none
+    speakers: list[str] | tuple = ()  # "" where the name does not say; () where the source names none
 
 
 class Speech(NamedTuple):
@@ -263,7 +263,7 @@ def _split_by_speaker(files: Files, config: Config) -> tuple[np.ndarray, tuple[s
 
 
 def _recordings(folder: Path) -> list[Path]:
-    """All files that can be read in the folders of a folder; what else lies there is told of."""
+    """All files that can be read in the folders of a folder; what else lies there is reported."""
     found = []
     for word in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
         inside = sorted(path for path in word.iterdir() if not path.name.startswith(".") and path.name != "README.md")

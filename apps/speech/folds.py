@@ -1,4 +1,4 @@
-"""How good is it with a speaker it has never heard? A whole run for each speaker, tested on that one alone."""
+"""How good is it with a speaker that is not in its training data? A whole run for each speaker, tested on that one alone."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -38,14 +38,14 @@ def train_folds(config: Config) -> Path:
 
 
 def speakers_of(config: Config) -> list[str]:
-    """Who says every word; the others are told of, as nothing can be tested on them alone."""
+    """Who says every word; the others are named, as nothing can be tested on them alone."""
     files = data.find_files(config)
     counts = pd.crosstab(pd.Series(files.speakers), pd.Series(data.classes_of(files, config)))
     counts = counts.drop(index="", errors="ignore").drop(columns=data.SILENCE, errors="ignore")
     whole = (counts > 0).all(axis=1)
     if len(counts) < 3 or not whole.any():
         raise UserError(
-            f"--folds speakers needs three speakers and one who says every word; names tell {len(counts)}, of whom "
+            f"--folds speakers needs three speakers and one who says every word; the names give {len(counts)}, of whom "
             f"{whole.sum()} do. --speaker-pattern says where in a file's name the speaker is."
         )
     if not whole.all():

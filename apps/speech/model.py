@@ -32,7 +32,7 @@ def build_model(config: Config, num_classes: int, mean, variance) -> keras.Model
     """Build the network.
 
     Args:
-        config: the knobs.
+        config: the settings.
         num_classes: how many words, with _unknown_ and _silence_.
         mean, variance: of the training clips' coefficients, `(n_mfcc,)` each.
 

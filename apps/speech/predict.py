@@ -44,7 +44,7 @@ def predict(request: Request) -> None:
     """Print label, probability and runners-up of each clip; or the commands in a stream, as they are detected."""
     folder = runs.find("speech", request.run)
     metrics = runs.read_json(folder / "metrics.json")
-    print(f"Asking {folder}, trained on {metrics['dataset']} (preset {metrics['preset']}).", file=sys.stderr)
+    print(f"Loading {folder}, trained on {metrics['dataset']} (preset {metrics['preset']}).", file=sys.stderr)
 
     # Recordings are looked at before TensorFlow is imported, so that a mistake in them is answered at once.
     from apps.speech import audio

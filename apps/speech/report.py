@@ -132,18 +132,18 @@ def table_of_mistakes(clips: Clips, probabilities: np.ndarray) -> pd.DataFrame:
 
 
 def false_alarm_rates(clips: Clips, probabilities: np.ndarray, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What happens where a word counts as heard if its probability reaches a threshold.
+    """What happens where a word counts as detected if its probability reaches a threshold.
 
     Returns:
-        For each threshold the share of the clips without a command (_unknown_, _silence_) in which one is heard (false
-        accepts), and the share of the commands that are not heard, or are taken for another (false rejects).
+        For each threshold the share of the clips without a command (_unknown_, _silence_) in which one is detected (false
+        accepts), and the share of the commands that are not detected, or are taken for another (false rejects).
     """
     commands = [row for row, name in enumerate(clips.class_names) if name not in (UNKNOWN, SILENCE)]
-    heard, certainty = np.array(commands)[probabilities[:, commands].argmax(axis=1)], probabilities[:, commands].max(axis=1)
+    detected, certainty = np.array(commands)[probabilities[:, commands].argmax(axis=1)], probabilities[:, commands].max(axis=1)
     is_command = np.isin(clips.labels, commands)
     accepted = certainty[:, None] >= thresholds
     false_accepts = accepted[~is_command].mean(axis=0) if not is_command.all() else np.zeros(len(thresholds))
-    return false_accepts, 1 - (accepted & (heard == clips.labels)[:, None])[is_command].mean(axis=0)
+    return false_accepts, 1 - (accepted & (detected == clips.labels)[:, None])[is_command].mean(axis=0)
 
 
 def plot_false_alarms(file: Path, clips: Clips, candidates: dict[str, np.ndarray], title: str) -> None:

@@ -1,6 +1,6 @@
 """Words from a small formant synthesizer: for where there is no network and no data.
 
-A voice is a pulse train, heard through the resonances (formants) of a throat whose shape glides from sound to sound; hissing
+A voice is a pulse train, filtered by the resonances (formants) of a throat whose shape glides from sound to sound; hissing
 and bursts are filtered noise (Klatt, 1980, much reduced). The frequencies are those of Peterson and Barney (1952).
 """
 

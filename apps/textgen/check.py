@@ -11,9 +11,9 @@ from shared import cli
 from shared.check import Findings, repeated, tell
 from shared.plots import plt
 
-LEAST_ENTROPY = 0.5  # nats a character, of the characters by themselves; English has about 3
-MOST_UNKNOWN = 0.2  # share of the characters
-MOST_REPEATED = 0.9  # share of the lines
+MIN_ENTROPY = 0.5  # nats a character, of the characters by themselves; English has about 3
+MAX_UNKNOWN = 0.2  # share of the characters
+MAX_REPEATED = 0.9  # share of the lines
 LONGEST_LOOKED_AT = 5_000_000  # characters of a part, for its lines
 
 
@@ -50,16 +50,16 @@ def check(config: Config) -> Findings:
     remarks = [f"The vocabulary has {len(vocabulary)} characters. {_most_frequent(counts['train'])}"]
     if rare:
         remarks.append(f"{len(rare)} rarer ones become the unknown character (--min-count): {' '.join(map(repr, rare[:10]))}")
-    pointless = []
-    if about.loc["entropy, nats a character", "train"] < LEAST_ENTROPY:
-        pointless.append("the text is hardly more than one character over and over; there is nothing to learn.")
+    obstacles = []
+    if about.loc["entropy, nats a character", "train"] < MIN_ENTROPY:
+        obstacles.append("the text is hardly more than one character over and over; there is nothing to learn.")
     for part in ("validation", "test"):
-        if (share := about.loc["not in the vocabulary, %", part]) > 100 * MOST_UNKNOWN:
-            pointless.append(f"{share:.0f} % of {part} are characters that training never sees: is it in another language?")
-    if about.loc["lines that stood before, %", "train"] > 100 * MOST_REPEATED:
-        pointless.append("nearly all lines stood in the text before: remove what is repeated.")
+        if (share := about.loc["not in the vocabulary, %", part]) > 100 * MAX_UNKNOWN:
+            obstacles.append(f"{share:.0f} % of {part} are characters that training never sees: is it in another language?")
+    if about.loc["lines that stood before, %", "train"] > 100 * MAX_REPEATED:
+        obstacles.append("nearly all lines stood in the text before: remove what is repeated.")
     figures = {"characters": _plot_frequencies(counts["train"])}
-    return Findings("textgen", text.name, {"parts": about}, figures, remarks, pointless)
+    return Findings("textgen", text.name, {"parts": about}, figures, remarks, obstacles)
 
 
 def _count(text: data.Text) -> np.ndarray:

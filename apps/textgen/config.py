@@ -1,4 +1,4 @@
-"""Every knob of the text generation app, on one page."""
+"""Every setting of the text generation app, on one page."""
 
 from dataclasses import dataclass, replace
 from typing import Literal

@@ -11,7 +11,7 @@ def build_model(config: Config, num_ids: int) -> keras.Model:
     """Build the network to train: it keeps its state from batch to batch, so every batch has the same shape.
 
     Args:
-        config: the knobs.
+        config: the settings.
         num_ids: size of the vocabulary, with padding and the unknown character.
 
     Returns:

@@ -19,7 +19,7 @@ class SampleText(keras.callbacks.Callback):
 
     Args:
         folder: of the logs.
-        config: the knobs.
+        config: the settings.
         generator: gets the weights of the model that is trained.
         vocabulary: its characters.
         prompt: ids `(time,)` that the sample goes on from.

@@ -53,7 +53,7 @@ def folds(times: int, config: Config) -> list[Config]:
 
     Args:
         times: in all places together.
-        config: the knobs; `backtest` is the number of folds.
+        config: the settings; `backtest` is the number of folds.
     """
     test = times // (2 * config.backtest)
     trained = config.train_share / (config.train_share + config.validation_share)

@@ -1,4 +1,4 @@
-"""The cheap rivals: the last value, the same time yesterday, and a linear map of the same window."""
+"""The cheap baselines: the last value, the same time yesterday, and a linear map of the same window."""
 
 import numpy as np
 from scipy import linalg
@@ -26,7 +26,7 @@ def same_time_yesterday(values: np.ndarray, starts: np.ndarray, forecast: list[i
 
 
 def all_baselines(linear: "Linear", values: np.ndarray, forecast: list[int], config: Config, day: int) -> dict[str, Forecaster]:
-    """All rivals, by the name that their measures have in metrics.json. The linear one is "baseline", the strongest of them."""
+    """All baselines, by the name of their measures in metrics.json; "baseline" is the linear one, the strongest of them."""
     return {
         "baseline": lambda rows: linear.predict(values, rows)[..., None],
         "last_value": lambda rows: last_value(values, rows, forecast, config)[..., None],
@@ -56,7 +56,7 @@ class Linear:
             values: the same without NaN.
             starts: see `apps.weather.windows.Starts`.
             forecast: columns that are forecast, K in number.
-            config: the knobs.
+            config: the settings.
         """
         self.config, self.forecast = config, forecast
         self.columns = values.shape[1] if len(forecast) == 1 else 1

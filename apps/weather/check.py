@@ -8,7 +8,7 @@ from apps.weather.cleaning import DAY
 from apps.weather.config import PRESETS, Config
 from shared import cli
 
-FEWEST_WINDOWS = 200  # to train on
+MIN_WINDOWS = 200  # to train on
 STEPS_SHOWN = 96  # of the autocorrelation
 
 
@@ -61,16 +61,16 @@ def check(config: Config) -> "Findings":  # noqa: F821  imported after the data 
         remarks.append(f"Constant in training, so they say nothing: {', '.join(constant)}.")
     if abs(shift := columns.loc[target, "test lies higher by, standard deviations"]) > 1:
         remarks.append(f"Test lies {shift:+.1f} standard deviations off training: another season, or another regime.")
-    pointless = []
+    obstacles = []
     if last == 0:
-        pointless.append(f"the target {target} does not change in validation: repeating it can't be beaten.")
-    if len(starts.train) < FEWEST_WINDOWS:
-        pointless.append(
-            f"there are {len(starts.train)} windows to train on; {FEWEST_WINDOWS} are the fewest that say anything. "
+        obstacles.append(f"the target {target} does not change in validation: repeating it can't be beaten.")
+    if len(starts.train) < MIN_WINDOWS:
+        obstacles.append(
+            f"there are {len(starts.train)} windows to train on; {MIN_WINDOWS} are the fewest that say anything. "
             "Give more rows."
         )
     figures = {"target": _plot(series, usable, config)}
-    return Findings("weather", series.name, {"parts": about, "columns": columns}, figures, remarks, pointless)
+    return Findings("weather", series.name, {"parts": about, "columns": columns}, figures, remarks, obstacles)
 
 
 def _errors(series: data.Series, starts: np.ndarray, config: Config) -> tuple[float, float]:

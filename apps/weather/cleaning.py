@@ -35,7 +35,7 @@ POSSIBLE = (  # how a quantity's name begins, its unit, least and greatest value
     (re.compile(r"^raining(?![a-z])", re.IGNORECASE), "s", (0, np.inf)),
 )
 OTHER_STEPS = 10  # from so many rows on at another step than most, one after the other, it is no gap
-MOST_BETWEEN = 0.05  # share of the rows that may lie between the steps, and are left out
+MAX_BETWEEN = 0.05  # share of the rows that may lie between the steps, and are left out
 NOTHING, DAY = np.timedelta64(0), pd.Timedelta(days=1)
 TIME_OF_DAY, TIME_OF_YEAR = [[f"{wave} of {span}" for wave in ("sine", "cosine")] for span in ("day", "year")]
 COSTLIEST = "of rows in longer gaps, those in which"
@@ -132,7 +132,7 @@ def _regular_rows(table: pd.DataFrame, place: str, config: Config) -> tuple[pd.D
     _check_step(table.index, step, place)
     regular = pd.date_range(table.index[0], table.index[-1], freq=step)
     between = ~table.index.isin(regular)
-    if between.mean() > MOST_BETWEEN:
+    if between.mean() > MAX_BETWEEN:
         raise UserError(
             f"{place}: times are not regular. By their median distance of {step}, {between.sum()} of {len(table)} rows lie "
             f"between the steps, the first of them at {table.index[between][0]}. Bring all to one step first."

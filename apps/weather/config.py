@@ -1,4 +1,4 @@
-"""Every knob of the weather app, on one page."""
+"""Every setting of the weather app, on one page."""
 
 from dataclasses import dataclass, replace
 from math import gcd
@@ -88,7 +88,7 @@ class Config:
     weight_decay: float = 1e-2
     """Share of each weight taken away a step, times the learning rate (AdamW)."""
     teacher_forcing: float = 1.0
-    """Share of the steps that an autoregressive decoder is told the truth at first; it falls to none in a straight line."""
+    """Share of the steps that an autoregressive decoder is given the truth at first; it falls to none in a straight line."""
     clipping: Literal["none", "global_norm", "norm", "value", "adaptive"] = "global_norm"
     """How gradients are clipped; see shared/gradients.py."""
     clip_threshold: float = 1.0

@@ -52,7 +52,7 @@ def load(config: Config, cut: bool = True) -> Series:
     """Load and clean, and cut every place's rows in time into train, validation and test.
 
     Args:
-        config: the knobs.
+        config: the settings.
         cut: False where all rows are the past of one forecast; they then belong to one part.
 
     Raises:

@@ -28,7 +28,7 @@ def build_model(
     is nothing new to them.
 
     Args:
-        config: the knobs.
+        config: the settings.
         num_channels: columns of the series.
         forecast: those of them that are forecast, K in number.
         clock: those that tell the time; they are seen as they are.
@@ -36,17 +36,17 @@ def build_model(
 
     Returns:
         Uncompiled model from histories `(batch, longest history, num_channels)` to quantiles `(batch, horizon, K, networks,
-        quantiles)`. With an autoregressive head its input is a dict of "history", "truth" `(batch, horizon, K)` and "told"
-        `(batch, horizon, 1)`: 1 where the decoder is told the truth about the step before, 0 where it goes on from its own
+        quantiles)`. With an autoregressive head its input is a dict of "history", "truth" `(batch, horizon, K)` and "forced"
+        `(batch, horizon, 1)`: 1 where the decoder is given the truth about the step before, 0 where it goes on from its own
         forecast.
     """
     inputs = {"history": keras.Input((config.longest_history, num_channels), name="history")}
     if "autoregressive" in config.head:
         inputs["truth"] = keras.Input((config.horizon, len(forecast)), name="truth")
-        inputs["told"] = keras.Input((config.horizon, 1), name="told")
+        inputs["forced"] = keras.Input((config.horizon, 1), name="forced")
     members = []
     for head, (number, length) in itertools.product(config.head, enumerate(config.history)):
-        with keras.name_scope(f"{head}_{length}"):  # so that their weights are told apart
+        with keras.name_scope(f"{head}_{length}"):  # so that their weights have different names
             members.append(_build_member(config, inputs, head, length, forecast, clock))
         if ridges:
             members[-1].get_layer("linear").set_weights(ridges[number])
@@ -70,7 +70,7 @@ def _build_member(
     elif head == "direct":
         added = _direct(config, seen, len(forecast))
     else:
-        added = _autoregressive(config, seen, inputs["truth"] - anchor, inputs["told"])
+        added = _autoregressive(config, seen, inputs["truth"] - anchor, inputs["forced"])
     quantiles = ops.cast(anchor[..., None] + quantiles_in_order(config, added), "float32")
     return keras.Model(inputs, quantiles, name=f"{head}_{length}")
 
@@ -105,17 +105,17 @@ class PinballLoss(keras.losses.Loss):
 
 
 def build_calibrated(config: Config, network: keras.Model) -> keras.Model:
-    """The networks as they forecast, told no truth: their mean, moved by the weights of the layer "calibration".
+    """The networks as they forecast, given no truth: their mean, moved by the weights of the layer "calibration".
 
     From histories to quantiles, both normalised; see `apps.weather.intervals`.
     """
-    told = "autoregressive" in config.head
-    *_, num_channels = (network.input["history"] if told else network.input).shape
+    decodes = "autoregressive" in config.head
+    *_, num_channels = (network.input["history"] if decodes else network.input).shape
     history = keras.Input((config.longest_history, num_channels), name="history")
     inputs = history
-    if told:
+    if decodes:
         nothing = ops.zeros_like(history[:, :1, :1]) + ops.zeros((1, *network.input["truth"].shape[1:]))
-        inputs = {"history": history, "truth": nothing, "told": nothing[..., :1]}
+        inputs = {"history": history, "truth": nothing, "forced": nothing[..., :1]}
     calibrate = Calibration(config.quantiles.index(0.5), name="calibration")
     uncompiled = keras.Model(network.input, network.output, name="network")  # leaves the optimizer behind
     return keras.Model(history, calibrate(ops.mean(uncompiled(inputs), axis=-2)), name="calibrated")
@@ -127,7 +127,7 @@ def build_servable(config: Config, calibrated: keras.Model, mean, deviation, for
     Both in 64 bits: of a counter at 45,000,000, 32 bits see no difference below 4.
 
     Args:
-        config: the knobs.
+        config: the settings.
         calibrated: see `build_calibrated`.
         mean, deviation: of each column over the training rows, `(num_channels,)`.
         forecast: see `build_model`.
@@ -231,7 +231,7 @@ class Position(layers.Layer):
         return super().get_config() | {"channels": self.channels, "segments": self.segments, "units": self.units}
 
 
-def _autoregressive(config: Config, history, truth, told):
+def _autoregressive(config: Config, history, truth, forced):
     """A decoder that starts from the encoder's last state and reads what it forecast the step before, or the truth of it."""
     num_forecast, num_quantiles = truth.shape[-1], len(config.quantiles)
     _, states = _stack(config, history, return_state=True)
@@ -242,7 +242,7 @@ def _autoregressive(config: Config, history, truth, told):
     before = ops.pad(truth[:, :-1], [[0, 0], [1, 0], [0, 0]])
     nothing = ops.zeros_like(before[:, 0])
     x = layers.RNN(decoder, return_sequences=True, name="decoder")(
-        ops.concatenate([before, told], axis=-1), initial_state=[*states[-1], nothing]
+        ops.concatenate([before, forced], axis=-1), initial_state=[*states[-1], nothing]
     )
     return layers.Reshape((config.horizon, num_forecast, num_quantiles), name="step_by_step")(x)
 
@@ -277,8 +277,8 @@ class DecoderCell(layers.Layer):
 
     def call(self, inputs, states, training=False):
         *states, forecast = states
-        truth, told = inputs[:, :-1], inputs[:, -1:]
-        x, states = self.cell(told * truth + (1 - told) * forecast, states, training=training)
+        truth, forced = inputs[:, :-1], inputs[:, -1:]
+        x, states = self.cell(forced * truth + (1 - forced) * forecast, states, training=training)
         raw = self.head(x)
         forecast = ops.reshape(raw, (-1, self.num_forecast, self.num_quantiles))[:, :, self.middle]
         return raw, [*states, forecast]

@@ -33,7 +33,7 @@ def predict(request: Request) -> None:
             raise UserError(f"--output {request.output}: {path} exists already; nothing was overwritten. Name another file.")
     if not output.parent.is_dir():
         raise UserError(f"--output {output}: the folder {output.parent} does not exist. Make it first.")
-    print(f"Asking {folder}, trained on {metrics['dataset']} (preset {metrics['preset']}).", file=sys.stderr)
+    print(f"Loading {folder}, trained on {metrics['dataset']} (preset {metrics['preset']}).", file=sys.stderr)
 
     import numpy as np
     import pandas as pd

@@ -40,7 +40,7 @@ def scores(summary: dict) -> pd.DataFrame:
 
 
 def by_place(errors: dict[str, Errors], series: Series, starts: np.ndarray, unit: float) -> pd.DataFrame:
-    """Mean absolute error of the target in its own unit: a row for each place, a column for each contender."""
+    """Mean absolute error of the target in its own unit: a row for each place, a column for each forecaster."""
     of_windows = {NAMES[who]: pd.DataFrame(found.target_absolute).mean(axis=1) * unit for who, found in errors.items()}
     return pd.DataFrame(of_windows).groupby(np.array(series.places)[series.place[starts]]).mean()
 
@@ -66,7 +66,7 @@ def write(
         series: the data.
         starts: the test windows.
         errors: of the network as "test" and of the baselines, on these windows.
-        config: the knobs.
+        config: the settings.
         unit: the target's standard deviation over the training rows: what turns errors into its own unit.
     """
     title = f"{summary['app']} on {summary['dataset']} (test), {summary['target']}"
@@ -93,7 +93,7 @@ def write(
         f"{summary['lead']['verdict']}, by {summary['lead']['mean']:.4f} (95 % interval {summary['lead']['low']:.4f} to "
         f"{summary['lead']['high']:.4f}, normalised; blocks of overlapping windows drawn again).",
         "",
-        f"{target}, by step. Skill: the share by which it is below a rival's.",
+        f"{target}, by step. Skill: the fraction by which it is below a baseline's.",
         "",
         *report.markdown_table(some, "step"),
         "",
@@ -110,18 +110,18 @@ def write(
 
 
 def table_by_step(errors: dict[str, Errors], unit: float, config: Config) -> pd.DataFrame:
-    """Mean absolute error of the target in its own unit: a row for each step, a column for each contender."""
+    """Mean absolute error of the target in its own unit: a row for each step, a column for each forecaster."""
     columns = {NAMES[who]: pd.DataFrame(found.target_absolute).mean().to_numpy() * unit for who, found in errors.items()}
     return pd.DataFrame(columns, index=range(1, config.horizon + 1))
 
 
 def skill(by_step: pd.DataFrame) -> pd.DataFrame:
-    """With the network's skill against the last value and against the best rival at that step: 1 is perfect, 0 no better."""
-    rivals = by_step.drop(columns="network")
+    """With the network's skill against the last value and against the best baseline at that step: 1 is perfect, 0 no better."""
+    baselines = by_step.drop(columns="network")
     return by_step.assign(
         **{
             "skill over last value": 1 - by_step["network"] / by_step["last value"],
-            "skill over best rival": 1 - by_step["network"] / rivals.min(axis=1),
+            "skill over best baseline": 1 - by_step["network"] / baselines.min(axis=1),
         }
     )
 
@@ -206,7 +206,7 @@ def plot_forecasts(
         says: the network.
         target: the target's place among the columns that are forecast.
         scale: the target's mean and standard deviation over the training rows.
-        config: the knobs.
+        config: the settings.
         title: of the figures.
     """
     spread = np.linspace(0, len(starts) - 1, FORECASTS_DRAWN).astype(int)

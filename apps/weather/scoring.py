@@ -50,7 +50,7 @@ def measure(forecaster: Forecaster, observed, starts, forecast: list[int], targe
         starts: `(n,)`, see `apps.weather.windows.Starts`.
         forecast: columns that are forecast, K in number.
         target: the target's place among them.
-        config: the knobs.
+        config: the settings.
     """
     middle = config.quantiles.index(0.5)
     squared, absolute, count = np.zeros((3, config.horizon, len(forecast)))
@@ -97,7 +97,7 @@ def summarise(who: str, errors: Errors, unit: float, config: Config) -> dict[str
         who: prefix of the names.
         errors: see `measure`.
         unit: the target's standard deviation over the training rows.
-        config: the knobs.
+        config: the settings.
     """
     names = sorted(errors.by_window, key=lambda name: name != config.metric)
     return {

@@ -84,12 +84,12 @@ def train(config: Config) -> Path:
 
     # 5. Test, touched here and nowhere before; baselines; report
     lowest = (bounds(config, len(forecast), target) - mean[forecast]) / deviation[forecast]
-    contenders = {
+    forecasters = {
         "test": scoring.forecaster(calibrated, values, config, lowest),
         **baseline.all_baselines(linear, values, forecast, config, max(1, round(DAY / series.step))),
     }
-    errors = {who: scoring.measure(says, observed, starts.test, forecast, target, config) for who, says in contenders.items()}
-    on_validation = scoring.measure(contenders["test"], observed, starts.validation, forecast, target, config)
+    errors = {who: scoring.measure(says, observed, starts.test, forecast, target, config) for who, says in forecasters.items()}
+    on_validation = scoring.measure(forecasters["test"], observed, starts.validation, forecast, target, config)
     strongest = min(errors.keys() - {"test"}, key=lambda who: errors[who].by_window[config.metric].mean())
     lead = scoring.lead(errors["test"], errors[strongest], config)
     summary = {
@@ -125,14 +125,14 @@ def train(config: Config) -> Path:
         "verdict": lead.verdict,
     }
     scale, title = (float(mean[series.target]), float(deviation[series.target])), f"{series.name} (test), {summary['target']}"
-    drawn = starts.test, errors["test"], contenders["test"], target, scale
+    drawn = starts.test, errors["test"], forecasters["test"], target, scale
     report.plot_forecasts(run.path / "plots", series, *drawn, config, title)
     report.write(run.path, summary, series, starts.test, errors, config, scale[1])
     run.write_json("metrics.json", summary)
     training.remove_training_state(run.path)
     path = run.finish()
-    rival = f"the strongest baseline ({report.NAMES[strongest]}) by {config.metric}"
-    announce(path, summary, report.scores(summary), "test", rival, "make weather-predict ARGS='--data new.csv'")
+    strongest_name = f"the strongest baseline ({report.NAMES[strongest]}) by {config.metric}"
+    announce(path, summary, report.scores(summary), "test", strongest_name, "make weather-predict ARGS='--data new.csv'")
     return path
 
 

@@ -41,7 +41,7 @@ def split(piece: np.ndarray, filled: np.ndarray, borders: np.ndarray, config: Co
         piece: `(rows,)`, a number for each unbroken stretch of one place; below 0: a row that can't be used.
         filled: `(rows,)`, True where a value was interpolated. No window has its last known step there: it knows the next.
         borders: `(rows,)`, 0 where a row belongs to train, 1 to validation, 2 to test.
-        config: the knobs.
+        config: the settings.
     """
     before, after = (config.longest_history - 1) * config.every, config.horizon * config.every
     now = np.arange(before, len(piece) - after)
@@ -61,7 +61,7 @@ def training_batches(values: np.ndarray, starts: np.ndarray, config: Config, fir
     Args:
         values: `(rows, channels)`, normalised.
         starts: see `Starts`.
-        config: the knobs.
+        config: the settings.
         first_epoch: number of the first epoch, counted from 0.
 
     Returns:
@@ -106,13 +106,13 @@ def _gather(values: np.ndarray, order, config: Config, num_batches: int):
 def for_network(batches, forecast: list[int], config: Config, steps: int | None = None, first_epoch: int = 0):
     """Batches of histories and targets as the network of `config` takes them.
 
-    An autoregressive decoder is told the truth about a step before with a chance that falls from `config.teacher_forcing` to 0
+    An autoregressive decoder is given the truth about a step before with a chance that falls from `config.teacher_forcing` to 0
     over the training; with `steps` None, for evaluation, never.
 
     Args:
         batches: see `training_batches`.
         forecast: columns that are forecast.
-        config: the knobs.
+        config: the settings.
         steps: batches in an epoch.
         first_epoch: number of the first epoch.
     """
@@ -129,7 +129,7 @@ def for_network(batches, forecast: list[int], config: Config, steps: int | None 
             done = tf.cast(number, tf.float32) / (steps * config.epochs)
             share = config.teacher_forcing * tf.maximum(0.0, 1.0 - done)
         seed = tf.stack([tf.constant(config.seed, tf.int64), number])
-        told = tf.random.stateless_uniform([tf.shape(truth)[0], config.horizon, 1], seed) < share
-        return {"history": history, "truth": truth, "told": tf.cast(told, tf.float32)}, truth
+        forced = tf.random.stateless_uniform([tf.shape(truth)[0], config.horizon, 1], seed) < share
+        return {"history": history, "truth": truth, "forced": tf.cast(forced, tf.float32)}, truth
 
     return batches.enumerate(first_epoch * (steps or 0)).map(tell)
