@@ -115,6 +115,7 @@ def build_public_example():
 
 
 @needs_imdb
+@pytest.mark.speed
 def test_reaches_865_at_least_four_times_sooner_than_the_public_keras_example(imdb, step_times):
     """Both start with reviews as ids, are trained piece by piece, and judged on the same 5,000 test reviews after each.
 
