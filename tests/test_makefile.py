@@ -80,10 +80,16 @@ def test_arguments_arrive_as_they_were_typed(tree, typed, arguments):
     assert json.loads(make("tickets-smoke", f"ARGS={typed}", folder=tree)) == ["--preset", "smoke", *arguments]
 
 
-def test_names_and_places_arrive_as_they_were_typed(tree):
-    odd = '../Anna\'s "$x"; echo $(HOME)'
-    assert json.loads(make("eject", "APP=tickets", f"DEST={odd}", folder=tree)) == ["tickets", odd]
-    assert json.loads(make("new", f"NAME={odd}", folder=tree)) == [odd, "--source", ""]
+ODD = '../Anna\'s "$x"; echo $(HOME)'
+
+
+def test_a_name_arrives_as_it_was_typed(tree):
+    assert json.loads(make("new", f"NAME={ODD}", folder=tree)) == [ODD, "--source", ""]
+
+
+@pytest.mark.skipif(not (REPOSITORY / "shared" / "eject.py").exists(), reason="an ejected app is not ejected again")
+def test_a_destination_arrives_as_it_was_typed(tree):
+    assert json.loads(make("eject", "APP=tickets", f"DEST={ODD}", folder=tree)) == ["tickets", ODD]
 
 
 @pytest.mark.parametrize(
