@@ -1,5 +1,6 @@
 """Batches for training and evaluation, of sequences that are about equally long."""
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -21,8 +22,7 @@ def indices_by_length(
         batch_size: sequences in a batch; the last one may be smaller.
         rng: shuffles: lengths are blurred by 15 % before sorting, so that batches differ between epochs, and the batches
             come in random order. None for evaluation: sorted, the same every time.
-
-        replicas: copies of the model that share a batch. The first batch is then one that they share evenly
+        replicas: copies of the model that split a batch. The first batch is then one that they split evenly
             (`tf.distribute` needs that of the first one alone).
 
     Returns:
@@ -33,18 +33,38 @@ def indices_by_length(
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     if rng is not None:
         rng.shuffle(batches)
-    return _shared_evenly_first(batches, replicas)
+    return split_evenly_first(batches, replicas)
 
 
-def _shared_evenly_first(batches: list[np.ndarray], replicas: int) -> list[np.ndarray]:
+def split_evenly_first(batches: list[np.ndarray], replicas: int) -> list[np.ndarray]:
+    """The same batches, the first one of a size that `replicas` copies of the model can split evenly.
+
+    Raises:
+        UserError: if there are fewer examples than copies.
+    """
     rest = len(batches[0]) % replicas
     if not rest:
         return batches
     if len(batches) > 1:  # the remainder changes places with the last batch
         return [batches[-1], *batches[1:-1], batches[0]]
     if len(batches[0]) < replicas:
-        raise UserError(f"--multi-gpu: {len(batches[0])} examples can't be shared by {replicas} GPUs. Leave it out.")
+        raise UserError(f"--multi-gpu: {len(batches[0])} examples cannot be split over {replicas} GPUs. Leave it out.")
     return [batches[0][:-rest], batches[0][-rest:]]
+
+
+def shuffled(rows: np.ndarray, batch_size: int, seed: int, first_epoch: int = 0, replicas: int = 1) -> Iterator[np.ndarray]:
+    """Batches of `rows` `(n,)` in random order, epoch after epoch without end.
+
+    The order of an epoch depends on `seed` and its number alone, so that a resumed run sees what an uninterrupted one would
+    have seen. `replicas`: see `indices_by_length`.
+    """
+    for epoch in itertools.count(first_epoch):
+        yield from in_order(np.random.default_rng([seed, epoch]).permutation(rows), batch_size, replicas)
+
+
+def in_order(rows: np.ndarray, batch_size: int, replicas: int = 1) -> list[np.ndarray]:
+    """Batches of `rows` `(n,)` one after the other; `replicas`: see `indices_by_length`."""
+    return split_evenly_first(np.array_split(rows, range(batch_size, len(rows), batch_size)), replicas)
 
 
 def prepared_ahead(

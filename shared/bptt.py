@@ -61,7 +61,7 @@ def contiguous_windows(document_lengths, batch_size: int, sequence_length: int) 
 def contiguous_batches(ids: np.ndarray, windows: Windows, sequence_length: int) -> tf.data.Dataset:
     """Batches of one epoch: inputs, targets (the inputs one character later) and weights, each `(batch, time)`.
 
-    Training on the true next character, whatever the network would have said, is teacher forcing (Williams and Zipser, 1989).
+    Training on the true next character, whatever the network predicts, is teacher forcing (Williams and Zipser, 1989).
 
     Args:
         ids: `(n,)`, all documents one behind the other; may be memory-mapped, since a batch at a time is read.

@@ -1,20 +1,23 @@
-"""What `make <app>-check` says: what the data holds, what speaks against training on it, how long each preset would take."""
+"""The output of `make <app>-check`: what the data holds, reasons against training on it, how long training would take."""
 
-import dataclasses
+import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from shared import runs
-from shared.cli import UserError
+from shared import runs, training
+from shared.environment import usable_cores
 from shared.plots import save_figure
+from shared.report import print_table
+
+MEASURED = "Measured over a few steps; validation, test and early stopping are left out."
 
 
 class Findings(NamedTuple):
-    """What an app has seen in its data."""
+    """What an app found in its data."""
 
     app: str
     dataset: str
@@ -24,20 +27,20 @@ class Findings(NamedTuple):
     obstacles: list[str]  # reasons why this data cannot be trained on
 
 
-def tell(findings: Findings, train: Callable, presets: Mapping[str, object], config: object) -> None:
+Stages = dict[str, tuple[training.Experiment, int]]  # by name: what is trained, and for how many epochs
+
+
+def tell(findings: Findings, config: object, prepare: Callable[[], Stages]) -> None:
     """Print the tables and remarks, save the figures in `runs/<app>/check/`, measure how long training would take.
 
     Args:
         findings: what was seen.
-        train: the app's; see `shared.rehearsal`.
-        presets: the app's.
-        config: the user's; what differs in it from its preset is given to the other presets too.
+        config: the app's.
+        prepare: returns the trainings to time, see an app's `prepare`; called only where there are no obstacles.
 
     Raises:
-        SystemExit: with status 1 where the data cannot be trained on; its minutes are then not measured.
+        SystemExit: with status 1 where there are obstacles; the minutes are then not measured.
     """
-    from shared.report import print_table  # loads TensorFlow: not before the data was looked at
-
     for title, table in findings.tables.items():
         print_table(table, f"{findings.dataset}: {title}", digits=3)
     folder = runs.ROOT / findings.app / "check"
@@ -50,31 +53,29 @@ def tell(findings: Findings, train: Callable, presets: Mapping[str, object], con
     if findings.obstacles:
         print("This data cannot be trained on:", *(f"- {reason}" for reason in findings.obstacles), sep="\n")
         sys.exit(1)
-    print_table(expected_minutes(train, presets, config), "Expected on this machine", "preset", digits=1)
-    print("Minutes of training, from a few measured steps; validation, test and early stopping are left out.")
+    print(f"Training a few steps of preset {config.preset} ...", flush=True)
+    print_table(expected_minutes(prepare()), f"Expected on this machine, preset {config.preset}", digits=1)
+    print(MEASURED)
+    busy = os.getloadavg()[0] - 1  # without this process
+    if busy > usable_cores() / 2:
+        print(f"This machine is busy ({busy:.1f} other processes compute on {usable_cores()} cores): alone it would be faster.")
 
 
-def expected_minutes(train: Callable, presets: Mapping[str, object], config: object) -> pd.DataFrame:
-    """For each preset the milliseconds of a step and the minutes of its training on the data of `config`."""
-    from shared import rehearsal  # loads TensorFlow
-
-    own = {
-        field.name: getattr(config, field.name)
-        for field in dataclasses.fields(config)
-        if getattr(config, field.name) != getattr(presets[config.preset], field.name)
-    }
+def expected_minutes(stages: Stages) -> pd.DataFrame:
+    """For each stage the milliseconds per step and the minutes of all its epochs."""
     rows = {}
-    for name, preset in presets.items():
-        print(f"Training a few steps of preset {name} ...", flush=True)
-        try:
-            rehearsed = rehearsal.rehearse(train, dataclasses.replace(preset, **own))
-        except UserError as error:
-            rows[name] = ["-", "-", f"not with this data: {error}"]
-            continue
-        rows[name] = [rehearsed.milliseconds, rehearsed.seconds / 60, f"{rehearsed.network.count_params():,}"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["ms a step", "minutes", "parameters"])
+    for name, (experiment, epochs) in stages.items():
+        milliseconds = training.time_steps(experiment)
+        rows[name] = {
+            "ms per step": milliseconds,
+            "steps per epoch": experiment.steps,
+            "epochs": epochs,
+            "minutes": milliseconds * experiment.steps * epochs / 60_000,
+            "parameters": experiment.network.count_params(),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index", dtype=object)
 
 
 def repeated(things: list) -> int:
-    """How many of them have stood before in the list."""
+    """The number of elements that are equal to an earlier one."""
     return len(things) - len(set(things))

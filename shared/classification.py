@@ -8,6 +8,8 @@ from sklearn import metrics
 
 from shared.plots import plt, save_figure
 
+PLOTS = ("confusion_matrix", "roc", "precision_recall", "reliability")
+
 
 def measure(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     """Compare probabilities `(n, classes)` with labels `(n,)`.
@@ -20,14 +22,14 @@ def measure(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     predicted = probabilities.argmax(axis=1)
     classes = np.arange(probabilities.shape[1])
     scores = probabilities[:, 1] if len(classes) == 2 else probabilities
-    _, gaps, shares = reliability(labels, probabilities)
+    _, gaps, fractions = reliability(labels, probabilities)
     return {
         "accuracy": metrics.accuracy_score(labels, predicted),
         "auc": float(metrics.roc_auc_score(labels, scores, multi_class="ovr", labels=classes)),
         "average_precision": float(metrics.average_precision_score(np.eye(len(classes))[labels], probabilities)),
         "macro_f1": float(metrics.f1_score(labels, predicted, average="macro", zero_division=0)),
         "log_loss": metrics.log_loss(labels, probabilities, labels=classes),
-        "calibration_error": float(np.sum(np.abs(gaps) * shares)),
+        "calibration_error": float(np.sum(np.abs(gaps) * fractions)),
     }
 
 
@@ -42,7 +44,7 @@ def per_class(labels: np.ndarray, probabilities: np.ndarray, class_names) -> pd.
 
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10):
-    """For each bin of confidence that is not empty: mean confidence, accuracy minus confidence, share of the rows."""
+    """For each bin of confidence that is not empty: mean confidence, accuracy minus confidence, fraction of the rows."""
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     number = np.minimum((confidence * bins).astype(int), bins - 1)
     counts = np.bincount(number, minlength=bins)
@@ -58,13 +60,38 @@ def confident_mistakes(labels: np.ndarray, probabilities: np.ndarray, most: int 
     return wrong[np.argsort(-probabilities[wrong].max(axis=1))][:most]
 
 
-def plot_confusion(file: Path, labels: np.ndarray, probabilities: np.ndarray, class_names, title: str) -> None:
-    """How often each class was taken for each."""
-    save_figure(draw_confusion(labels, probabilities, class_names), file, title)
+def best_threshold(positive: np.ndarray, probability: np.ndarray) -> float:
+    """The threshold with the highest F1: rows with this probability `(n,)` or more count as positive."""
+    precision, recall, thresholds = metrics.precision_recall_curve(positive, probability)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    return float(thresholds[f1[:-1].argmax()])
+
+
+def measure_at(positive: np.ndarray, probability: np.ndarray, threshold: float) -> dict[str, float]:
+    """Precision, recall and F1 of calling rows positive whose probability is `threshold` or more."""
+    found = metrics.precision_recall_fscore_support(positive, probability >= threshold, average="binary", zero_division=0)
+    return dict(zip(("precision", "recall", "f1"), map(float, found[:3]), strict=True))
+
+
+def plot_all(folder: Path, labels: np.ndarray, probabilities: dict[str, np.ndarray], class_names, title: str) -> None:
+    """The plots named in `PLOTS`.
+
+    Args:
+        folder: to write to.
+        labels: `(n,)`.
+        probabilities: `(n, classes)` of "network" and "baseline".
+        class_names: of the classes.
+        title: of the plots.
+    """
+    candidates = {who: probabilities[who] for who in ("network", "baseline")}
+    save_figure(draw_confusion(labels, probabilities["network"], class_names), folder / "confusion_matrix.png", title)
+    plot_curves(metrics.RocCurveDisplay, folder / "roc.png", labels, candidates, title)
+    plot_curves(metrics.PrecisionRecallDisplay, folder / "precision_recall.png", labels, candidates, title)
+    plot_reliability(folder / "reliability.png", labels, candidates, title)
 
 
 def draw_confusion(labels: np.ndarray, probabilities: np.ndarray, class_names):
-    """As `plot_confusion`, but returns the figure."""
+    """The confusion matrix as a figure: how often each class was taken for each."""
     figure, axes = plt.subplots(figsize=(0.6 * len(class_names) + 4, 0.5 * len(class_names) + 3))
     metrics.ConfusionMatrixDisplay.from_predictions(
         labels,
@@ -78,18 +105,8 @@ def draw_confusion(labels: np.ndarray, probabilities: np.ndarray, class_names):
     return figure
 
 
-def plot_roc(file: Path, labels: np.ndarray, candidates: dict[str, np.ndarray], title: str) -> None:
-    """True positives over false positives, for each candidate's probabilities `(n, classes)`."""
-    _plot_curves(metrics.RocCurveDisplay, file, labels, candidates, title)
-
-
-def plot_precision_recall(file: Path, labels: np.ndarray, candidates: dict[str, np.ndarray], title: str) -> None:
-    """Precision over recall, for each candidate's probabilities `(n, classes)`."""
-    _plot_curves(metrics.PrecisionRecallDisplay, file, labels, candidates, title)
-
-
-def _plot_curves(display, file: Path, labels: np.ndarray, candidates: dict[str, np.ndarray], title: str) -> None:
-    """A curve for each candidate: of the second of two classes; of several, all pooled."""
+def plot_curves(display, file: Path, labels: np.ndarray, candidates: dict[str, np.ndarray], title: str) -> None:
+    """A ROC or precision-recall curve for each candidate: of the second of two classes; of several, all pooled."""
     figure, axes = plt.subplots(figsize=(5, 5))
     for name, probabilities in candidates.items():
         classes = probabilities.shape[1]

@@ -13,7 +13,7 @@ ConfigType = TypeVar("ConfigType")
 
 
 class UserError(Exception):
-    """Something the user can fix. The message says what came, what was expected and how to fix it."""
+    """Something the user can fix. The message names what was given, what was expected and how to fix it."""
 
 
 def flag(field: str) -> str:
@@ -21,41 +21,13 @@ def flag(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
-def check_at_least(least: float, config: object, *fields: str) -> None:
-    """Raise a UserError if one of the fields lies below `least`; None is let pass."""
-    for field in fields:
-        value = getattr(config, field)
-        if value is not None and value < least:
-            raise UserError(f"{flag(field)} is {least} or more; got {value}.")
-
-
-def check_share(config: object, *fields: str) -> None:
-    """Raise a UserError if one of the fields is no share: 0 or more and below 1."""
-    for field in fields:
-        if not 0 <= getattr(config, field) < 1:
-            raise UserError(f"{flag(field)} is a share, 0 or more and below 1; got {getattr(config, field)}.")
-
-
-def check_source(config: object) -> None:
-    """Raise a UserError if own data is asked for and a dataset too."""
-    if config.data is not None and config.dataset != "auto":
-        raise UserError(
-            f"--data {config.data} and --dataset {config.dataset} are two sources. Leave one out, or say --data None."
-        )
-
-
-def check_seed(config: object) -> None:
-    """Raise a UserError if the field `seed` is none that every random generator takes."""
-    if not 0 <= config.seed < 2**31:
-        raise UserError(f"--seed is 0 or more and below {2**31}; got {config.seed}.")
-
-
-def parse(presets: Mapping[str, ConfigType], description: str, args: list[str] | None = None) -> ConfigType:
+def parse(program: str, presets: Mapping[str, ConfigType], description: str, args: list[str] | None = None) -> ConfigType:
     """Turn the command line into a Config.
 
     `--preset NAME` chooses the starting Config, every further flag overrides one of its fields.
 
     Args:
+        program: what `--help` calls it, for example "python -m apps.weather train".
         presets: starting Configs by name; must contain "default". All are instances of one dataclass.
         description: first lines of `--help`.
         args: the command line without the program's name; `sys.argv[1:]` if None.
@@ -68,12 +40,36 @@ def parse(presets: Mapping[str, ConfigType], description: str, args: list[str] |
     chooser.add_argument("--preset", default="default")
     name = chooser.parse_known_args(args)[0].preset
     start = presets.get(name, presets["default"])  # an unknown name is reported by tyro, with the choices
-    return override(start, description, args)
+    return override(program, start, description, args)
 
 
-def override(start: ConfigType, description: str, args: list[str]) -> ConfigType:
+def override(program: str, start: ConfigType, description: str, args: list[str]) -> ConfigType:
     """The Config `start` with the fields that `args` names replaced; see `parse`."""
-    return tyro.cli(type(start), default=start, args=args, description=description)
+    flat = (tyro.conf.OmitArgPrefixes,)  # --units, not --recurrent.units
+    return tyro.cli(type(start), prog=program, default=start, args=args, description=description, config=flat)
+
+
+def run_command(description: str, commands: Mapping[str, Callable[[list[str]], None]], args: list[str] | None = None) -> None:
+    """`python -m apps.<app> <command> ...`: call the command with the arguments after it, as `run` does.
+
+    Args:
+        description: first line of `--help`.
+        commands: functions by name; the first line of a function's docstring explains it.
+        args: the command line without the program's name; `sys.argv[1:]` if None.
+    """
+    name, *rest = (sys.argv[1:] if args is None else args) or ["--help"]
+    if name in ("-h", "--help"):
+        print(
+            description,
+            "",
+            *(f"  {name:<10} {command.__doc__.splitlines()[0]}" for name, command in commands.items()),
+            sep="\n",
+        )
+        print("\nEvery command has a --help of its own.")
+        return
+    if name not in commands:
+        sys.exit(_complain(f"'{name}' is not a command; there are {', '.join(commands)}."))
+    run(lambda: commands[name](rest))
 
 
 def run(main: Callable[[], None]) -> None:
@@ -88,7 +84,7 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:  # what reads the output, `head` for one, has seen enough
+    except BrokenPipeError:  # the reader of the output, for example `head`, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):

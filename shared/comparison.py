@@ -1,4 +1,4 @@
-"""Is the network better than the baseline, or are these examples too few to tell? A paired bootstrap over the test examples."""
+"""Is the network better than the baseline, or are there too few examples to decide? A paired bootstrap over test examples."""
 
 from typing import NamedTuple
 
@@ -19,6 +19,11 @@ class Lead(NamedTuple):
     def verdict(self) -> str:
         """ "better", "worse", or "draw" where the interval holds 0."""
         return "better" if self.low > 0 else "worse" if self.high < 0 else "draw"
+
+    def describe(self, metric: str, baseline: str = "the baseline") -> dict:
+        """The entries "beats_baseline" and "lead" of metrics.json."""
+        lead = {"metric": metric, "baseline": baseline, **self._asdict(), "verdict": self.verdict}
+        return {"beats_baseline": self.verdict == "better", "lead": lead}
 
 
 def paired_bootstrap(network: np.ndarray, baseline: np.ndarray, higher_is_better: bool, block: int = 1, seed: int = 0) -> Lead:

@@ -8,15 +8,17 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from shared.cli import UserError
 
+Loaded = TypeVar("Loaded")
+
 
 class Unavailable(UserError):
-    """The public dataset can neither be read on this machine nor be downloaded. The message says why, and what to do."""
+    """The public dataset can neither be read on this machine nor be downloaded. The message gives the reason and the fix."""
 
 
 class Splits(NamedTuple):
@@ -27,6 +29,33 @@ class Splits(NamedTuple):
     test: object
     name: str  # goes into metrics, report and plots: a sample's number can't be taken for a benchmark's
     fingerprint: str
+
+
+def public_or_sample(
+    choice: str, title: str, public: Callable[[], Loaded], sample: Callable[[], Loaded], about_sample: str
+) -> Loaded:
+    """The public dataset or, where it is not available, the generated sample, with a banner that gives the reason.
+
+    Args:
+        choice: `--dataset`: "auto", "sample", or the public dataset's name.
+        title: of the public dataset, for messages.
+        public: loads it; raises `Unavailable`.
+        sample: makes the sample.
+        about_sample: what the sample is, for the banner: "generated reviews".
+
+    Raises:
+        UserError: if the public dataset was asked for by name and is not available.
+    """
+    if choice == "sample":
+        return sample()
+    try:
+        return public()
+    except Unavailable as reason:
+        if choice != "auto":
+            raise UserError(f"{title} is not available: {reason}. Without --dataset, a sample is used.") from None
+        print(f"{'=' * 80}\n{title} is not available: {reason}.\nGoing on with the SAMPLE, {about_sample}.")
+        print(f"Its results show that the program works, nothing about {title}.\n{'=' * 80}")
+    return sample()
 
 
 def read_prepared(name: str, splits: list[str]) -> list[Callable[[], Iterator[dict]]] | None:

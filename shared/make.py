@@ -1,4 +1,4 @@
-"""Run a module with the arguments that were typed behind ARGS=, as the Makefile does: python -m shared.make apps.speech.train
+"""Run a module with the arguments that were typed behind ARGS=, as the Makefile does: python -m shared.make apps.speech train
 
 They are split at spaces and quotes as a shell does, and patterns of file names are replaced by the files. Nothing else is
 expanded: "I paid $10" arrives as it is.
@@ -14,7 +14,7 @@ from shared.cli import UserError
 
 
 def split(text: str) -> list[str]:
-    """The arguments in a line as it was typed.
+    """Split a line as it was typed into arguments.
 
     Raises:
         UserError: for a quote that is never closed.

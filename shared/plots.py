@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import matplotlib
-import numpy as np
 import pandas as pd
 
 matplotlib.use("Agg")
@@ -26,12 +25,3 @@ def save_figure(figure, file: Path, title: str) -> None:
     figure.tight_layout()
     figure.savefig(file)
     plt.close(figure)
-
-
-def figure_image(figure):
-    """A figure as `(height, width, 4)` bytes, for TensorBoard; lets go of it."""
-    figure.tight_layout()
-    figure.canvas.draw()
-    image = np.array(figure.canvas.buffer_rgba())
-    plt.close(figure)
-    return image

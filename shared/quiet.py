@@ -51,7 +51,7 @@ def without_remarks() -> Iterator[None]:
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Hands TensorFlow's own loader out, wrapped."""
+    """Wraps TensorFlow's own loader."""
 
     def find_spec(self, name, path, target=None):
         if name != "tensorflow":

@@ -1,4 +1,4 @@
-"""What every run says at its end: report.md, and a table in the terminal with the network beside its baseline."""
+"""The report of every run: report.md, and a table in the terminal with the network beside its baseline."""
 
 import sys
 from pathlib import Path
@@ -10,34 +10,34 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shared import runs
+from shared.environment import describe_device
 
 
-def scores(summary: dict[str, Any], rows: dict[str, str]) -> pd.DataFrame:
-    """The measures in `metrics.json` side by side.
-
-    Args:
-        summary: what goes into metrics.json; a measure is there for each prefix: `test_accuracy`, `baseline_accuracy`.
-        rows: name of each row and the prefix that its measures have.
-    """
-    names = [key.removeprefix("baseline_") for key in summary if key.startswith("baseline_")]
-    return pd.DataFrame({who: [summary[f"{prefix}_{name}"] for name in names] for who, prefix in rows.items()}, names).T
+def scores(metrics: dict[str, Any]) -> pd.DataFrame:
+    """The figures of metrics.json side by side: a row for the network, the baseline and what else was measured on the split."""
+    return pd.DataFrame(metrics["test"]).T
 
 
-def write_markdown(folder: Path, summary: dict[str, Any], scores: pd.DataFrame, part: str, sections: list[str]) -> None:
-    """Write report.md: what was trained, the scores on `part`, then `sections`, lines of Markdown."""
+def write_markdown(folder: Path, metrics: dict[str, Any], sections: list[str]) -> None:
+    """Write report.md: what was trained, the scores, the lead over the baseline, then `sections`, lines of Markdown."""
     lines = [
-        f"# {_title(summary)}",
+        f"# {_title(metrics)}",
         "",
-        f"{summary['parameters']:,} parameters, {summary['epochs']} epochs, {summary['train_seconds'] / 60:.1f} minutes of "
-        f"training on {runs.describe_device()}, seed {summary['seed']}.",
+        f"{metrics['parameters']:,} parameters, {metrics['epochs']} epochs, {metrics['train_seconds'] / 60:.1f} minutes of "
+        f"training on {describe_device()}, seed {metrics['seed']}.",
         "",
-        *markdown_table(scores, f"on {part}"),
+        *markdown_table(scores(metrics), f"on {metrics['split']}"),
         "",
-        *([_lead_in_words(summary["lead"], "the baseline"), ""] if "lead" in summary else []),
+        _lead_in_words(metrics["lead"]),
+        "",
         *sections,
     ]
     (folder / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def images(*names: str) -> list[str]:
+    """Plots of the run folder as lines of Markdown."""
+    return [f"![{name}](plots/{name}.png)" for name in names]
 
 
 def markdown_table(table: pd.DataFrame, corner: str) -> list[str]:
@@ -45,13 +45,13 @@ def markdown_table(table: pd.DataFrame, corner: str) -> list[str]:
     return [
         f"| {corner} | " + " | ".join(table.columns) + " |",
         "|---|" + "---|" * len(table.columns),
-        *(f"| {who} | " + " | ".join(f"{score:.4f}" for score in row) + " |" for who, row in table.iterrows()),
+        *(f"| {who} | " + " | ".join(_cell(score, 4) for score in row) + " |" for who, row in table.iterrows()),
     ]
 
 
 def print_table(table: pd.DataFrame, title: str, corner: str = "", digits: int = 4) -> None:
-    """A table in the terminal; `digits` behind the point of numbers that are no whole ones."""
-    shown = Table(title=Text(title))  # Text: in a str of the user's, [billing] would be taken for rich's markup
+    """Print a table; numbers that are not whole get `digits` decimals."""
+    shown = Table(title=Text(title))  # Text: rich would take [billing] in a plain str for markup
     shown.add_column(Text(corner))
     for name in table.columns:
         shown.add_column(Text(str(name)), justify="right")
@@ -63,24 +63,24 @@ def print_table(table: pd.DataFrame, title: str, corner: str = "", digits: int =
 def _cell(value, digits: int) -> str:
     if isinstance(value, str):
         return value
-    return f"{value:,}" if float(value).is_integer() and not isinstance(value, float) else f"{value:.{digits}f}"
+    if pd.isna(value):
+        return "-"
+    return f"{value:,.0f}" if not isinstance(value, float) or float(value).is_integer() else f"{value:,.{digits}f}"
 
 
-def announce(folder: Path, summary: dict[str, Any], scores: pd.DataFrame, part: str, baseline: str, next_command: str) -> None:
+def announce(folder: Path, metrics: dict[str, Any], scores: pd.DataFrame, next_command: str) -> None:
     """Print the scores, who won, where the run lies and what to do next."""
-    print_table(scores, f"{_title(summary)}, {part}")
+    print_table(scores, f"{_title(metrics)}, {metrics['split']}")
     console = Console(width=None if sys.stdout.isatty() else 160)
-    winner = "The network beats" if summary["beats_baseline"] else "The network does NOT beat"
-    verdict = _lead_in_words(summary["lead"], baseline) if "lead" in summary else f"{winner} {baseline}."
-    console.print(f"{verdict} {summary['train_seconds'] / 60:.1f} minutes of training.", markup=False)
+    console.print(f"{_lead_in_words(metrics['lead'])} {metrics['train_seconds'] / 60:.1f} minutes of training.", markup=False)
     console.print(f"Run:   {folder}  (report.md, plots/, model.keras)", highlight=False, markup=False)
     console.print(f"Next:  {next_command}    make tensorboard    make runs", highlight=False, markup=False)
 
 
-def _lead_in_words(lead: dict[str, Any], baseline: str) -> str:
+def _lead_in_words(lead: dict[str, Any]) -> str:
     """Who is ahead, by how much of which metric, and how sure that is."""
+    baseline, metric = lead["baseline"], lead["metric"].replace("_", " ")
     interval = f"(95 % interval {lead['low']:.4f} to {lead['high']:.4f})"
-    metric = lead["metric"].replace("_", " ")
     if lead["verdict"] == "draw":
         return f"The network and {baseline} are a draw: the network leads by {lead['mean']:.4f} {metric} {interval}."
     if lead["verdict"] == "better":
@@ -96,5 +96,5 @@ def plots_to_tensorboard(folder: Path) -> None:
             tf.summary.image(plot.stem, tf.image.decode_png(plot.read_bytes(), channels=4)[None], step=0)
 
 
-def _title(summary: dict[str, Any]) -> str:
-    return f"{summary['app']} on {summary['dataset']}, preset {summary['preset']}"
+def _title(metrics: dict[str, Any]) -> str:
+    return f"{metrics['app']} on {metrics['dataset']}, preset {metrics['preset']}"

@@ -15,7 +15,7 @@ import keras
 from keras import layers, ops
 
 CELLS = {"rnn": layers.SimpleRNN, "gru": layers.GRU, "lstm": layers.LSTM}
-STATES_PER_LAYER = {"rnn": 1, "gru": 1, "lstm": 2}  # LSTM carries h (what it says) and c (what it remembers)
+STATES_PER_LAYER = {"rnn": 1, "gru": 1, "lstm": 2}  # an LSTM carries h, its output, and c, its memory
 
 Cell = Literal["rnn", "gru", "lstm"]
 Pooling = Literal["last", "max", "mean", "attention"]
@@ -52,7 +52,7 @@ def recurrent_stack(
         units: width of each layer; a bidirectional layer hands on `2 * units`.
         num_layers: how many layers, 1 or more.
         bidirectional: run a second copy from the end to the start, and join both outputs.
-        dropout: share of the features dropped before the first layer and after each layer.
+        dropout: fraction of the features dropped before the first layer and after each layer.
         residual: add a layer's input to its output where both are equally wide, so that the gradient has a path
             around the recurrence (He et al., 2016).
         normalization: "layer" or "batch" between layers; None for none.
@@ -60,7 +60,7 @@ def recurrent_stack(
             an untrained layer neither shrinks nor grows its state (Le, Jaitly and Hinton, 2015).
         stateful: keep the state from batch to batch; `inputs` needs a fixed batch size.
         return_sequences: True for every step's output, False for the last one's (see `pool`).
-        return_state: also return the final states, one list a layer: [h] or, for "lstm", [h, c]; bidirectional: those of
+        return_state: also return the final states, one list per layer: [h] or, for "lstm", [h, c]; bidirectional: those of
             the forward copy, then of the backward one.
         initial_state: where to start from, in the shape that `return_state` gives; zeros if None.
         mask: `(batch, time)`, True where there is data; None if all steps are.
@@ -95,7 +95,7 @@ def recurrent_stack(
 
 
 def pool(sequence, how: Pooling, mask=None, bidirectional: bool = False, name: str = "pooling"):
-    """Turn a sequence of outputs into one vector; steps that the mask hides have no say.
+    """Turn a sequence of outputs into one vector; steps that the mask hides are left out.
 
     Args:
         sequence: `(batch, time, features)`.
@@ -133,7 +133,7 @@ def build_many_to_one(features: int, outputs: int, *, pooling: Pooling = "last",
 
 
 def build_many_to_many(features: int, outputs: int, **stack) -> keras.Model:
-    """One output a step: `(batch, time, features)` -> `(batch, time, outputs)`. `stack`: see `recurrent_stack`."""
+    """One output per step: `(batch, time, features)` -> `(batch, time, outputs)`. `stack`: see `recurrent_stack`."""
     inputs = keras.Input((None, features), name="sequence")
     x = recurrent_stack(inputs, **stack)
     return keras.Model(inputs, layers.Dense(outputs, name="outputs")(x), name="many_to_many")
@@ -180,7 +180,7 @@ class Kernel(NamedTuple):
 
 
 def explain_kernel(layer: keras.layers.Layer, jit_compile: bool = False) -> Kernel:
-    """Name the kernel of a recurrent layer. Keras falls back from cuDNN in silence; this says so aloud.
+    """Name the kernel of a recurrent layer. Keras falls back from cuDNN without a message.
 
     Args:
         layer: a SimpleRNN, GRU or LSTM, or a Bidirectional around one.
@@ -193,15 +193,22 @@ def explain_kernel(layer: keras.layers.Layer, jit_compile: bool = False) -> Kern
     return Kernel("XLA" if jit_compile else "plain loop", reason)
 
 
-def explain_kernels(model: keras.Model) -> dict[str, Kernel]:
-    """`explain_kernel` for every recurrent layer of a compiled model, by the layer's name, and that of the model it is in."""
-    recurrent = (layers.RNN, layers.Bidirectional)
-    found = [layer for layer in model._flatten_layers(include_self=False) if isinstance(layer, recurrent)]
-    inner = {id(part) for layer in found if isinstance(layer, layers.Bidirectional) for part in _directions(layer)}
-    models = [layer for layer in model.layers if isinstance(layer, keras.Model)]
-    prefixes = {id(part): f"{nested.name}/" for nested in models for part in nested._flatten_layers()}
-    outer = [layer for layer in found if id(layer) not in inner]
-    return {prefixes.get(id(layer), "") + layer.name: explain_kernel(layer, model.jit_compile) for layer in outer}
+def explain_kernels(model: keras.Model, jit_compile: bool | None = None) -> dict[str, Kernel]:
+    """`explain_kernel` for every recurrent layer of a model, by the layer's name, and that of the model it is in.
+
+    Args:
+        model: functional.
+        jit_compile: whether it runs through XLA; None: as it was compiled.
+    """
+    jit_compile = model.jit_compile if jit_compile is None else jit_compile
+    kernels = {}
+    for layer in model.layers:
+        if isinstance(layer, (layers.RNN, layers.Bidirectional)):
+            kernels[layer.name] = explain_kernel(layer, jit_compile)
+        elif isinstance(layer, keras.Model):
+            inner = explain_kernels(layer, jit_compile)
+            kernels |= {f"{layer.name}/{name}": kernel for name, kernel in inner.items()}
+    return kernels
 
 
 def _why_not_cudnn(layer) -> str | None:
@@ -224,10 +231,6 @@ def _why_not_cudnn(layer) -> str | None:
     return next((reason for holds, reason in checks if not holds), None)
 
 
-def _directions(layer: layers.Bidirectional):
-    return layer.forward_layer, layer.backward_layer
-
-
 def _check_stack(cell, num_layers, normalization, activation, initial_state) -> None:
     if cell not in CELLS:
         raise ValueError(f"cell is one of {', '.join(CELLS)}; got {cell!r}")
@@ -240,7 +243,7 @@ def _check_stack(cell, num_layers, normalization, activation, initial_state) -> 
     if activation not in ("tanh", "relu"):
         raise ValueError(f"activation is tanh or relu; got {activation!r}")
     if initial_state is not None and len(initial_state) != num_layers:
-        raise ValueError(f"initial_state has one list a layer, {num_layers}; got {len(initial_state)}")
+        raise ValueError(f"initial_state has one list per layer, {num_layers}; got {len(initial_state)}")
 
 
 def _recurrent_layer(cell, units, activation, stateful, name):

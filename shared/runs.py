@@ -4,17 +4,13 @@ While a run trains, its folder is named `<time stamp>.unfinished`; the last act 
 So everything that looks like a finished run is one, and what a kill leaves behind can go on with `--resume`.
 """
 
-import atexit
+import contextlib
 import dataclasses
-import importlib.metadata
 import itertools
 import json
-import os
-import platform
-import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +23,8 @@ ConfigType = TypeVar("ConfigType")
 ROOT = Path("runs")
 UNFINISHED = ".unfinished"
 LOCK = "lock"  # held while a process works in the folder; the kernel lets go of it when that process ends, however it ends
-NOT_COMPARED = ("resume",)  # Config fields that may differ between a run and its continuation
+NOT_COMPARED = ("resume",)  # settings that may differ between a run and its continuation
+TRAINING_STATE = "*.npz"  # what only --resume needs: best weights, states of trainings
 REQUIRED = ("config.json", "environment.json", "metrics.json", "model.keras")
 
 
@@ -38,62 +35,52 @@ def parse(app: str, presets: Mapping[str, ConfigType], description: str, args: l
         UserError: with `--resume`, if there is no such run; the message names the flags that differ from the newest one.
     """
     args = sys.argv[1:] if args is None else args
+    program = f"python -m apps.{app} train"
     if "--resume" not in args or "--help" in args:
-        return cli.parse(presets, description, args)
+        return cli.parse(program, presets, description, args)
     kind = type(presets["default"])
     differences = {}
     for folder in reversed(resumable(app, kind)):
         stored = read_config(folder, kind)
-        config = cli.override(dataclasses.replace(stored, resume=True), description, args)
-        differences[folder] = _different_flags(_as_json(stored), _as_json(config))
+        start = dataclasses.replace(stored, training=dataclasses.replace(stored.training, resume=True))
+        config = cli.override(program, start, description, args)
+        differences[folder] = _different_flags(_settings(dataclasses.asdict(stored)), _settings(dataclasses.asdict(config)))
         if not differences[folder]:
             print(f"Resuming {folder}.")
             return config
     raise _nothing_to_resume(app, differences)
 
 
+@contextlib.contextmanager
+def open_run(app: str, config: Any, about: dict[str, Any]) -> Iterator["Run"]:
+    """The folder of a new run or, with `--resume`, of the unfinished one that it goes on with, held against other processes.
+
+    Left without `Run.finish`, by an error or Ctrl-C, it stays there to be resumed; how is printed.
+
+    Args:
+        app: name.
+        config: the app's Config; saved as config.json.
+        about: see `shared.environment.environment`; saved as environment.json.
+
+    Raises:
+        UserError: with `--resume`, if no unfinished run was started with the same config on the same data; the message names
+            what differs from the newest one.
+    """
+    run = _resume(app, config, about) if config.training.resume else _start(app, config, about)
+    try:
+        yield run
+    finally:
+        run.lock.release()
+        if run.path.name.endswith(UNFINISHED):
+            print(f"{run.path} is not finished. To go on with it: make {app} ARGS=--resume", file=sys.stderr)
+
+
 class Run:
-    """One run folder that is being written, and held against other processes. `path` is where its files go until `finish`."""
+    """One run folder that is being written. `path` is where its files go until `finish`."""
 
     def __init__(self, path: Path, lock: filelock.BaseFileLock):
         self.path = path
-        self._lock = lock
-        atexit.register(self._say_how_to_go_on)
-
-    @classmethod
-    def start(cls, app: str, config: Any, about: dict[str, Any]) -> "Run":
-        """Make the folder of a new run and save `config` (a dataclass) and its `environment` in it."""
-        if left := resumable(app, type(config)):
-            print(f"{left[-1]} is not finished. To go on with it: make {app} ARGS=--resume")
-        path = _make_folder(app)
-        run = cls(path, _hold(path, seconds=10))  # another process may just be looking at it
-        (path / "plots").mkdir()
-        run.write_json("config.json", dataclasses.asdict(config))
-        run.write_json("environment.json", about)
-        return run
-
-    @classmethod
-    def resume(cls, app: str, config: Any, about: dict[str, Any]) -> "Run":
-        """Hold the newest unfinished run of `app` that was started with the same config on the same data.
-
-        Raises:
-            UserError: if there is none; the message names what differs from the newest one.
-        """
-        differences = {folder: _differences(folder, config, about) for folder in reversed(resumable(app, type(config)))}
-        for folder, differing in differences.items():
-            if not differing and (lock := _hold(folder)):
-                return cls(folder, lock)
-        raise _nothing_to_resume(app, differences)
-
-    def release(self) -> None:
-        """Let other processes go on with the run, as the end of this process would."""
-        atexit.unregister(self._say_how_to_go_on)
-        self._lock.release()
-
-    def _say_how_to_go_on(self) -> None:
-        if self.path.exists():
-            app = self.path.parent.name
-            print(f"{self.path} is not finished. To go on with it: make {app} ARGS=--resume", file=sys.stderr)
+        self.lock = lock
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Write one JSON file whole: first beside, then renamed into place."""
@@ -101,14 +88,36 @@ class Run:
         beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         beside.replace(self.path / name)
 
-    def finish(self) -> Path:
-        """Give the folder its final name. Returns the final path."""
+    def finish(self, metrics: dict[str, Any]) -> Path:
+        """Write metrics.json, remove what only `--resume` needs, give the folder its final name. Returns the final path."""
+        self.write_json("metrics.json", metrics)
         missing = [name for name in REQUIRED if not (self.path / name).exists()]
         assert not missing, f"a run is finished only with {missing}"
+        for file in self.path.glob(TRAINING_STATE):
+            file.unlink()
         self.path = self.path.rename(self.path.with_name(self.path.name.removesuffix(UNFINISHED)))
-        self.release()
+        self.lock.release()
         (self.path / LOCK).unlink(missing_ok=True)
         return self.path
+
+
+def _start(app: str, config: Any, about: dict[str, Any]) -> Run:
+    if left := resumable(app, type(config)):
+        print(f"{left[-1]} is not finished. To go on with it: make {app} ARGS=--resume")
+    path = _make_folder(app)
+    run = Run(path, _hold(path, seconds=10))  # another process may just be looking at it
+    (path / "plots").mkdir()
+    run.write_json("config.json", dataclasses.asdict(config))
+    run.write_json("environment.json", about)
+    return run
+
+
+def _resume(app: str, config: Any, about: dict[str, Any]) -> Run:
+    differences = {folder: _differences(folder, config, about) for folder in reversed(resumable(app, type(config)))}
+    for folder, differing in differences.items():
+        if not differing and (lock := _hold(folder)):
+            return Run(folder, lock)
+    raise _nothing_to_resume(app, differences)
 
 
 def find(app: str, path: str | None = None) -> Path:
@@ -121,7 +130,7 @@ def find(app: str, path: str | None = None) -> Path:
         if not finished(app):
             raise UserError(f"No finished run in {ROOT / app}/. Train one first: make {app}")
         newest = finished(app)[-1]
-        if _was_interrupted(newest):
+        if was_interrupted(newest):
             print(f"{newest}, the newest run, was ended by Ctrl-C. Others (make runs) are named by --run.", file=sys.stderr)
         return newest
     folder = Path(path)
@@ -151,7 +160,7 @@ def unfinished(app: str) -> list[Path]:
 
 
 def resumable(app: str, kind: type) -> list[Path]:
-    """Those of them that no process holds, oldest first; it is said which ones can't be read, and why.
+    """The unfinished runs that no process holds, oldest first. Those that cannot be read are left out, and why is printed.
 
     Args:
         app: name.
@@ -171,87 +180,27 @@ def resumable(app: str, kind: type) -> list[Path]:
     return found
 
 
-def metric_of(metrics: dict[str, Any]) -> str:
-    """The name of the measure that a run is judged by, from what lies in its metrics.json."""
-    return next(key for key in metrics if key.startswith("baseline_")).removeprefix("baseline_")
-
-
 def read_config(folder: Path, kind: type[ConfigType]) -> ConfigType:
     """The Config, of the dataclass `kind`, that a run was made with.
 
     Raises:
-        UserError: if it has other fields than that.
+        UserError: if the file cannot be read or has other fields than `kind`.
     """
-    stored = read_json(folder / "config.json").items()
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in stored}  # JSON has no tuples
-    if differing := sorted(set(values) ^ {field.name for field in dataclasses.fields(kind)}):
+    defaults = {field.name: field.default for field in dataclasses.fields(kind)}
+    stored = read_json(folder / "config.json")
+    expected = _settings(dataclasses.asdict(kind()))
+    if differing := sorted(_settings(stored).keys() ^ expected.keys() or stored.keys() ^ defaults.keys()):
         raise UserError(
             f"{folder} was made by another version of this app, which differs in {', '.join(map(flag, differing))}. "
             "Train again, or name another run (make runs)."
         )
-    return kind(**values)
+    groups = {name: type(defaults[name])(**value) for name, value in stored.items() if isinstance(value, dict)}
+    lists = {name: tuple(value) for name, value in stored.items() if isinstance(value, list)}  # JSON has no tuples
+    return kind(**stored | groups | lists)
 
 
-def environment(data: str, fingerprint: str) -> dict[str, Any]:
-    """What a number depends on beside the config: versions, device, backend, revision, data."""
-    import keras
-
-    packages = ("tensorflow", "keras", "numpy", "scikit-learn", "tensorflow-datasets")
-    return {
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in packages},
-        "backend": keras.backend.backend(),
-        "device": describe_device(),
-        "git_revision": git_revision(),
-        "data": data,
-        "data_fingerprint": fingerprint,
-    }
-
-
-def describe_device() -> str:
-    """The accelerators that Keras will use, else the processor and its number of usable cores."""
-    import keras
-
-    accelerators = keras.distribution.list_devices("gpu")
-    if accelerators:
-        return ", ".join(accelerators)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"CPU, {cores} cores"
-
-
-def main() -> None:
-    """Print a table of all runs."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title=f"Runs in {ROOT}/")
-    for column in ("run", "preset", "data", "metric", "validation", "test", "baseline", "won", "epochs", "minutes"):
-        table.add_column(column, justify="right" if column in ("validation", "test", "baseline", "minutes") else "left")
-    for app in sorted(path.name for path in ROOT.glob("*") if path.is_dir()):
-        for folder in finished(app):
-            table.add_row(f"{app}/{folder.name}", *map(escape, _table_cells(folder)))
-        for folder in unfinished(app):
-            table.add_row(f"{app}/{folder.name}", "unfinished", *["-"] * 8)
-    if not table.rows:
-        raise UserError(f"No runs in {ROOT}/ yet. Train an app first; make lists them.")
-    Console(width=None if os.isatty(1) else 160).print(table)
-
-
-def _table_cells(folder: Path) -> list[str]:
-    try:
-        metrics = read_json(folder / "metrics.json")
-    except UserError:
-        return ["damaged", *["-"] * 8]
-    metric = metric_of(metrics)
-    figures = [f"{metrics[f'{part}_{metric}']:.4f}" for part in ("validation", "test", "baseline")]
-    winner = "network" if metrics["beats_baseline"] else "baseline"
-    minutes = f"{metrics['train_seconds'] / 60:.1f}"
-    epochs = f"{metrics['epochs']}, interrupted" if metrics.get("interrupted") else f"{metrics['epochs']}"
-    return [metrics["preset"], metrics["dataset"], metric, *figures, winner, epochs, minutes]
-
-
-def _was_interrupted(folder: Path) -> bool:
+def was_interrupted(folder: Path) -> bool:
+    """Whether Ctrl-C ended the training of a finished run."""
     return bool(read_json(folder / "metrics.json").get("interrupted"))
 
 
@@ -295,15 +244,19 @@ def _nothing_to_resume(app: str, differences: dict[Path, list[str]]) -> UserErro
     if unfinished(app):
         message += " that can be read and is not being trained by another process (make runs lists them)"
     if whole := finished(app):
-        ended = "ended by Ctrl-C, then evaluated and saved" if _was_interrupted(whole[-1]) else "trained to its end"
+        ended = "ended by Ctrl-C, then evaluated and saved" if was_interrupted(whole[-1]) else "trained to its end"
         message += (
             f". The newest run, {whole[-1]}, is finished: it was {ended}. To train longer, start a new run with more --epochs"
         )
     return UserError(f"{message}. A new run starts by leaving --resume out.")
 
 
-def _as_json(config: Any) -> dict[str, Any]:
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+def _settings(config: dict[str, Any]) -> dict[str, Any]:
+    """All settings by name, those of groups too, as JSON has them."""
+    flat = {}
+    for name, value in config.items():
+        flat |= value if isinstance(value, dict) else {name: value}
+    return json.loads(json.dumps(flat))
 
 
 def _different_flags(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -312,8 +265,8 @@ def _different_flags(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def _differences(folder: Path, config: Any, about: dict[str, Any]) -> list[str]:
-    """What keeps a new process from going on with an unfinished run, a line each."""
-    lines = _different_flags(read_json(folder / "config.json"), _as_json(config))
+    """The reasons why a new process cannot go on with an unfinished run, one line each."""
+    lines = _different_flags(_settings(read_json(folder / "config.json")), _settings(dataclasses.asdict(config)))
     data_before = read_json(folder / "environment.json")
     if any(data_before[key] != about[key] for key in ("data", "data_fingerprint")):
         lines.append(f"the data: was {data_before['data']}, now {about['data']}, and their contents differ")
@@ -328,18 +281,5 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:  # not there, not UTF-8, not JSON
         raise UserError(f"{path} can't be read ({error}); the run is damaged, name another (make runs).") from None
-
-
-def git_revision() -> str | None:
-    """Of the code, with "-dirty" where it was changed since; None where there is no git."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -1,4 +1,4 @@
-"""The user's own table as text: CSV and its kin, JSON Lines; what does not read well is said with its place and its cure."""
+"""The user's own table as text: CSV and its kin, JSON Lines; an error names its place and its fix."""
 
 import codecs
 import csv
@@ -82,7 +82,7 @@ def read_numbers(path: Path, fallback: str | None = None) -> pd.DataFrame:
             "first line names the columns."
         )
     try:
-        # The header is left out: beside it, longer rows would shift their columns without a word.
+        # The header is left out: beside it, longer rows would silently shift their columns.
         rows = pd.read_csv(io.BytesIO(text.encode()), sep=separator, header=None, skiprows=_line_of(text, 1), low_memory=False)
     except pd.errors.ParserError as error:
         raise UserError(f"{path} does not parse: {_explain(str(error), separator)}") from None
@@ -185,7 +185,7 @@ def _quotes_are_stray(text: str, separator: str) -> bool:
 
 def _parse(text: str, separator: str, path: Path, quoting: int) -> pd.DataFrame:
     try:
-        # The header is read as a row: as a header, it would let longer rows shift their columns without a word.
+        # The header is read as a row: as a header, it would let longer rows silently shift their columns.
         return pd.read_csv(
             io.BytesIO(text.encode()), sep=separator, header=None, dtype=str, keep_default_na=False, quoting=quoting
         )

@@ -1,6 +1,6 @@
-"""The gradient through time: how much of what the loss says at the last step reaches the states before it.
+"""The gradient through time: how much of the last step's loss gradient reaches the states before it.
 
-Backpropagation multiplies by the recurrent Jacobian once a step, so the norm shrinks or grows about geometrically with the
+Backpropagation multiplies by the recurrent Jacobian once per step, so the norm shrinks or grows about geometrically with the
 distance (Bengio et al., 1994; Hochreiter et al., 2001), unless a gate has learned to let it through.
 """
 

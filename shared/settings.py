@@ -1,0 +1,110 @@
+"""The settings that every app has, in two groups, and the checks of single settings.
+
+They stand apart from rnn.py and training.py because those import Keras: `--help` and a wrong flag are answered without it.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from shared.cli import UserError, flag
+
+
+@dataclass(frozen=True)
+class Recurrent:
+    """The recurrent stack: the arguments of `shared.rnn.recurrent_stack`."""
+
+    cell: Literal["rnn", "gru", "lstm"] = "gru"
+    """Recurrent cell."""
+    units: int = 128
+    """Width of each recurrent layer, in each direction."""
+    num_layers: int = 1
+    """Recurrent layers on top of each other."""
+    bidirectional: bool = False
+    """Read from both ends."""
+    dropout: float = 0.2
+    """Fraction of the features dropped before the first recurrent layer and after each."""
+    residual: bool = False
+    """Add each recurrent layer's input to its output."""
+    normalization: Literal["layer", "batch"] | None = None
+    """Normalise between recurrent layers."""
+    activation: Literal["tanh", "relu"] = "tanh"
+    """Activation of the recurrence; relu is for --cell rnn, which then starts from the identity."""
+
+    def __post_init__(self):
+        check_at_least(1, self, "units", "num_layers")
+        check_fraction(self, "dropout")
+        if self.activation == "relu" and self.cell != "rnn":
+            raise UserError(f"--activation relu is for --cell rnn; a {self.cell} has tanh in its equations.")
+
+
+@dataclass(frozen=True)
+class Training:
+    """The training: what `shared.training` and an app's `fit` need."""
+
+    epochs: int = 10
+    """Most passes over the training data."""
+    patience: int = 3
+    """Stop after this many epochs without a better validation metric."""
+    batch_size: int = 64
+    """Examples per step."""
+    learning_rate: float = 2e-3
+    """Peak of the schedule: linear warm-up over a twentieth of the steps, then a cosine to zero."""
+    weight_decay: float = 0.0
+    """Fraction of each weight taken away per step, times the learning rate (AdamW)."""
+    clipping: Literal["none", "global_norm", "norm", "value", "adaptive"] = "global_norm"
+    """How gradients are clipped; see shared/gradients.py."""
+    clip_threshold: float = 1.0
+    """Bound for clipping."""
+    seed: int = 0
+    """Seed of the weights, the order of the data, dropout and augmentation."""
+    deterministic: bool = False
+    """The same result to the last bit in every run on this machine."""
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    """Numbers that the network computes in."""
+    multi_gpu: bool = False
+    """Split every batch over all GPUs of this machine; --batch-size is a multiple of their number."""
+    resume: bool = False
+    """Go on with the newest unfinished run and its settings; other flags only choose which run is meant."""
+
+    def __post_init__(self):
+        check_at_least(1, self, "epochs", "patience", "batch_size")
+        check_at_least(0, self, "learning_rate", "weight_decay")
+        if not 0 <= self.seed < 2**31:
+            raise UserError(f"--seed is 0 or more and below {2**31}; got {self.seed}.")
+        if not 0 < self.clip_threshold < math.inf:
+            raise UserError(f"--clip-threshold is above 0, and finite; got {self.clip_threshold}.")
+
+
+def check_at_least(least: float, config: object, *fields: str) -> None:
+    """Raise a UserError if one of the fields is below `least` or not a number; None passes."""
+    for field in fields:
+        value = getattr(config, field)
+        if value is not None and not least <= value < math.inf:
+            raise UserError(f"{flag(field)} is {least} or more; got {value}.")
+
+
+def check_fraction(config: object, *fields: str) -> None:
+    """Raise a UserError if one of the fields is not 0 or more and below 1."""
+    for field in fields:
+        if not 0 <= getattr(config, field) < 1:
+            raise UserError(f"{flag(field)} is a fraction, 0 or more and below 1; got {getattr(config, field)}.")
+
+
+def check_split(config: object, *fields: str) -> None:
+    """Raise a UserError if one of the fields is not strictly between 0 and 1, or together they leave nothing."""
+    for field in fields:
+        if not 0 < getattr(config, field) < 1:
+            raise UserError(f"{flag(field)} lies between 0 and 1; got {getattr(config, field)}.")
+    if sum(getattr(config, field) for field in fields) >= 1:
+        raise UserError(f"{' and '.join(map(flag, fields))} together leave nothing; they add up to less than 1.")
+
+
+def check_source(config: object) -> None:
+    """Raise a UserError if both own data and a dataset are asked for."""
+    if config.data == "":
+        raise UserError('--data "" is empty. Name a file or a folder, or leave it out: --data None.')
+    if config.data is not None and config.dataset != "auto":
+        raise UserError(
+            f"--data {config.data} and --dataset {config.dataset} are two sources. Leave one out, or give --data None."
+        )
