@@ -3,7 +3,8 @@ PYTHON ?= python3
 ARGS   ?=
 PY     := .venv/bin/python
 RUN    := $(PY) -m shared.make
-APPS   := $(patsubst apps/%/train.py,%,$(wildcard apps/*/train.py))
+APPS   := $(patsubst apps/%/__main__.py,%,$(wildcard apps/*/__main__.py))
+TOOLS  := $(foreach tool,new eject runs doctor bench gradients,$(patsubst tools/%.py,%,$(wildcard tools/$(tool).py)))
 INSTALLED := .venv/installed
 
 # What was typed reaches Python by the environment, as it is: make and the shell would read a $ or a quote in it.
@@ -15,17 +16,19 @@ export MAKE_DEST := $(value DEST)
 $(foreach name,args name from app dest,$(if $(filter command,$(origin $(name))),$(error $(name)=... is ignored; write it in capitals, as in ARGS='--epochs 2')))
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format test test-all new eject doctor bench speed runs gradients tensorboard clean $(APPS) $(APPS:%=%-smoke) $(APPS:%=%-check) $(APPS:%=%-predict)
+.PHONY: help install speed tensorboard lint format test test-all clean $(TOOLS) $(APPS) $(APPS:%=%-smoke)
 
-help: ## this help
+help: ## This help
 	@echo "Usage: make TARGET [ARGS='--flag value ...']"
 	@echo
-	@$(foreach app,$(APPS),printf '  %-20s %s\n' '$(app)' 'train, evaluate and report (ARGS=--help lists every setting)' \
-		'$(app)-smoke' 'the whole path in seconds, on a small part of the data' \
-		'$(app)-check' 'look at the data (ARGS=--data ...) before training: what it holds, how long each preset takes' '$(app)-predict' 'ask the newest finished run';)
+	@$(foreach app,$(APPS),printf '  %-20s %s\n' '$(app)' 'Train, evaluate and report (ARGS=--help lists every setting)' \
+		'$(app)-smoke' 'The whole path in seconds, on a small part of the data' \
+		'$(app)-check' 'Look at the data (ARGS=--data ...) before training: what it holds, how long training takes' \
+		'$(app)-predict' 'Ask the newest finished run';)
+	@$(foreach tool,$(TOOLS),printf '  %-20s %s\n' '$(tool)' "$$(sed -n '1s/"""//gp' tools/$(tool).py)";)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(INSTALLED) ## create .venv and install the pinned dependencies (done by itself when needed)
+install: $(INSTALLED) ## Create .venv and install the pinned dependencies (done by itself when needed)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
@@ -35,55 +38,41 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 $(APPS): $(INSTALLED)
-	@$(RUN) apps.$@.train
+	@$(RUN) apps.$@ train
 
 $(APPS:%=%-smoke): $(INSTALLED)
-	@$(RUN) apps.$(@:-smoke=).train --preset smoke
+	@$(RUN) apps.$(@:-smoke=) train --preset smoke
 
-$(APPS:%=%-check): $(INSTALLED)
-	@$(RUN) apps.$(@:-check=).check
+# make <app>-<command> is python -m apps.<app> <command>: check, predict, and what else the app's __main__.py has
+$(foreach app,$(APPS),$(eval $(app)-%: $(INSTALLED) ; @$$(RUN) apps.$(app) $$*))
 
-$(APPS:%=%-predict): $(INSTALLED)
-	@$(RUN) apps.$(@:-predict=).predict
+# Commands over all apps; the first line of tools/<tool>.py is its help
+new: NAMED = "$$MAKE_NAME" --source "$$MAKE_FROM"
+eject: NAMED = "$$MAKE_APP" "$$MAKE_DEST"
+bench: AFTERWARDS = $(MAKE) --no-print-directory speed ARGS=
+$(TOOLS): $(INSTALLED)
+	@$(RUN) tools.$@ $(NAMED)
+	@$(AFTERWARDS)
 
-new: $(INSTALLED) ## copy an app, to make it yours: make new NAME=... FROM=...
-	@$(PY) -m shared.new "$$MAKE_NAME" --source "$$MAKE_FROM"
-
-eject: $(INSTALLED) ## make an app a repository of its own: make eject APP=... DEST=...
-	@$(PY) -m shared.eject "$$MAKE_APP" "$$MAKE_DEST"
-
-doctor: $(INSTALLED) ## look at this machine: versions, device, memory, data, kernels and milliseconds a step of each app
-	@$(PY) -m shared.doctor
-
-runs: $(INSTALLED) ## a table of all finished runs
-	@$(PY) -m shared.runs
-
-bench: $(INSTALLED) ## the table of results, three seeds each (hours; goes on where it was stopped), then make speed
-	@$(RUN) shared.bench
-	@$(MAKE) --no-print-directory speed ARGS=
-
-speed: $(INSTALLED) ## our speed beside others', as ratios measured in one run; beside PyTorch where it is installed
+speed: $(INSTALLED) ## Our speed beside others', as ratios measured in one run; beside PyTorch where it is installed (make bench ends with it)
 	@$(RUN) pytest -m speed -s --quiet
 
-gradients: $(INSTALLED) ## see why gates and clipping help: the gradient through time, and what is recalled after a lag
-	@$(RUN) shared.recall
-
-tensorboard: $(INSTALLED) ## watch all runs in a browser
+tensorboard: $(INSTALLED) ## Watch all runs in a browser
 	$(RUN) tensorboard.main --logdir runs
 
-lint: $(INSTALLED) ## check style and names
+lint: $(INSTALLED) ## Check style and names
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
-format: $(INSTALLED) ## put style right
+format: $(INSTALLED) ## Put style right
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-test: $(INSTALLED) ## the fast tests
+test: $(INSTALLED) ## The fast tests
 	$(RUN) pytest -m 'not slow and not speed' --numprocesses 2 --dist loadscope
 
-test-all: test ## the fast tests, then those that train until a model reaches a number
+test-all: test ## The fast tests, then those that train until a model reaches a number
 	$(RUN) pytest -m 'slow and not speed' -s
 
-clean: ## remove .venv and caches; runs/ stays
+clean: ## Remove .venv and caches; runs/ stays
 	rm -rf .venv .pytest_cache .ruff_cache *.egg-info
