@@ -10,7 +10,7 @@ from sklearn.model_selection import train_test_split
 from apps.sentiment.config import Config
 from apps.sentiment.sample import make_reviews
 from shared.cli import UserError
-from shared.data import Splits, Unavailable, existing_path, fingerprint, read_prepared
+from shared.data import Splits, existing_path, fingerprint, public_or_sample, read_prepared
 from shared.download import Source, fetch_archive
 from shared.tables import read_table, read_text
 
@@ -19,7 +19,7 @@ IMDB = Source(
     name="aclImdb_v1.tar.gz",
     sha256="c40f74a18d3b61f90feba1e17730e0d38e8b97c05fde7008942e91923d1658fe",
 )
-SAMPLE_SIZES = {"train": 20_000, "test": 5_000}
+SAMPLE_SIZES = 20_000, 5_000  # train, test
 
 
 class Reviews(NamedTuple):
@@ -40,25 +40,28 @@ def load(config: Config) -> Splits:
         name, train, test = Path(config.data).resolve().name, *_load_own(config)
     else:
         name, train, test = _load_public(config)
-    train, test = (take(part, config.limit, config.seed) for part in (train, test))
-    train, validation = _split(train, config.validation_share, config.seed, "validation")
+    if config.positive is not None and config.positive not in train.class_names:
+        raise UserError(f"--positive '{config.positive}': there is no such class; there are {', '.join(train.class_names)}.")
+    train, test = (take(part, config.limit, config.training.seed) for part in (train, test))
+    train, validation = _split(train, config.validation_split, config.training.seed, "validation")
     everything = (text.encode(errors="surrogatepass") for part in (train, validation, test) for text in part.texts)
     labels = (part.labels.tobytes() for part in (train, validation, test))
     return Splits(train, validation, test, name, fingerprint([*everything, *labels]))
 
 
 def _load_public(config: Config) -> tuple[str, Reviews, Reviews]:
-    if config.dataset != "sample":
-        try:
-            return "imdb_reviews", *_load_imdb(config.limit)
-        except Unavailable as reason:
-            if config.dataset == "imdb":
-                raise UserError(f"IMDB is not available: {reason}. Without --dataset the sample is used.") from None
-            print(f"{'=' * 80}\nIMDB is not available: {reason}.\nGoing on with GENERATED SAMPLE reviews. Their numbers")
-            print(f"say that the program works, nothing about real reviews.\n{'=' * 80}")
-    counts = (min(SAMPLE_SIZES[part], config.limit or SAMPLE_SIZES[part]) for part in ("train", "test"))
-    parts = (make_reviews(count, seed) for seed, count in enumerate(counts))
-    return "sample", *(Reviews(*part, ("negative", "positive")) for part in parts)
+    return public_or_sample(
+        config.dataset,
+        "IMDB",
+        public=lambda: ("imdb_reviews", *_load_imdb(config.limit)),
+        sample=lambda: ("sample", *_load_sample(config.limit)),
+        about_sample="generated reviews",
+    )
+
+
+def _load_sample(limit: int | None) -> list[Reviews]:
+    counts = (min(size, limit or size) for size in SAMPLE_SIZES)
+    return [Reviews(*make_reviews(count, seed), ("negative", "positive")) for seed, count in enumerate(counts)]
 
 
 def _load_imdb(limit: int | None) -> list[Reviews]:
@@ -88,7 +91,7 @@ def _load_own(config: Config) -> tuple[Reviews, Reviews]:
         return train, test
     table = _read_tree(path) if path.is_dir() else _read_table(path, config)
     reviews = _clean(table, path, drop_repeated=True)  # the same text on both sides would be a leak
-    return _split(reviews, 0.2, config.seed, "test")
+    return _split(reviews, 0.2, config.training.seed, "test")
 
 
 def _read_tree(folder: Path) -> pd.DataFrame:
@@ -134,17 +137,17 @@ def _warn_of_spellings(class_names: tuple[str, ...], path: Path) -> None:
         print(f"WARNING: {path}: {names} differ in their spelling alone, and are taken for {len(names)} classes.")
 
 
-def _split(reviews: Reviews, share: float, seed: int, part: str) -> tuple[Reviews, Reviews]:
-    """Cut a share off, with every class in proportion."""
+def _split(reviews: Reviews, fraction: float, seed: int, part: str) -> tuple[Reviews, Reviews]:
+    """Cut a fraction off, with every class in proportion."""
     counts = np.bincount(reviews.labels, minlength=len(reviews.class_names))
-    if counts.min() * min(share, 1 - share) < 1:
+    if counts.min() * min(fraction, 1 - fraction) < 1:
         rare = reviews.class_names[int(counts.argmin())]
         raise UserError(
-            f"Class '{rare}' has {counts.min()} reviews, too few to cut {share:.0%} off for {part}. "
-            f"At least {int(np.ceil(1 / min(share, 1 - share)))} are needed; add some or remove the class. There are "
+            f"Class '{rare}' has {counts.min()} reviews, too few to cut {fraction:.0%} off for {part}. "
+            f"At least {int(np.ceil(1 / min(fraction, 1 - fraction)))} are needed; add some or remove the class. There are "
             f"{len(counts)} classes; if that is not so, name the column that holds them with --label-column."
         )
-    rest, cut = train_test_split(np.arange(len(reviews.labels)), test_size=share, stratify=reviews.labels, random_state=seed)
+    rest, cut = train_test_split(np.arange(len(reviews.labels)), test_size=fraction, stratify=reviews.labels, random_state=seed)
     return _pick(reviews, np.sort(rest)), _pick(reviews, np.sort(cut))
 
 

@@ -1,28 +1,22 @@
-"""Ask a trained run: python -m apps.sentiment.predict "A slow start, but what an ending." (or: make sentiment-predict)."""
+"""Ask a trained run: make sentiment-predict ARGS='"A slow start, but what an ending."'."""
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import tyro
+import keras
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.text import Text
 
-from shared import cli, runs
+from apps.sentiment.config import Request
+from apps.sentiment.text import in_chunks  # importing it registers `standardize`, which the saved model names
+from shared import runs
 from shared.cli import UserError
 
+HOW_TO_READ = """Green words push towards the label, red ones away from it.
+Each word is left out by itself, so words that repeat each other show no effect."""
 MAX_PIECES = 64  # a longer text is explained by phrases, not words
-
-
-@dataclass(frozen=True)
-class Request:
-    texts: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Reviews. Without any, and without --file, they are read from standard input, one a line."""
-    file: str | None = None
-    """A text file with a review a line; the answers go to --output."""
-    output: str = "predictions.csv"
-    """CSV file to write with --file; must not exist."""
-    run: str | None = None
-    """Run folder to ask; None: the newest finished run."""
 
 
 def predict(request: Request) -> None:
@@ -30,46 +24,45 @@ def predict(request: Request) -> None:
     folder = runs.find("sentiment", request.run)
     metrics = runs.read_json(folder / "metrics.json")
     texts = _read(request)
-    if request.file and Path(request.output).exists():
-        raise UserError(f"--output {request.output} exists already; nothing was overwritten. Name another file.")
-    if request.file and not Path(request.output).parent.is_dir():
-        raise UserError(f"--output {request.output}: the folder {Path(request.output).parent} does not exist. Make it first.")
+    _check_output(request)
     print(f"Loading {folder}, trained on {metrics['dataset']} (preset {metrics['preset']}).", file=sys.stderr)
-
-    import keras
-    import pandas as pd
-
-    from apps.sentiment import text  # noqa: F401  registers `standardize`, which the saved model names
-
     model = keras.models.load_model(folder / "model.keras", compile=False)
     names = metrics["class_names"]
     probabilities = probabilities_of(model, texts)
+    chosen = choose(probabilities, names, metrics.get("positive"))
     if request.file:
         table = pd.DataFrame(probabilities, columns=[f"probability_{name}" for name in names])
-        table.insert(0, "label", [names[row.argmax()] for row in probabilities])
+        table.insert(0, "label", [names[number] for number in chosen])
         table.insert(0, "text", texts)
         table.to_csv(request.output, index=False)
         print(f"{len(texts)} reviews labelled by {folder}: {request.output}")
         return
-    print(
-        "Green words push towards the label, red ones away from it: each is left out by itself, so that a word says",
-        file=sys.stderr,
-    )
-    print("nothing where others say the same.", file=sys.stderr)
     if len(texts) > 1 and request.texts and all(" " not in one for one in texts):
-        print(
-            f"WARNING: {len(texts)} reviews of one word each; a review of several words stands between quotes.", file=sys.stderr
-        )
-    for one, row in zip(texts, probabilities, strict=True):
-        _show(one, names[row.argmax()], row.max(), pushes(model, one, int(row.argmax())))
+        print(f"WARNING: {len(texts)} reviews of one word each; put a review of several words in quotes.", file=sys.stderr)
+    print(HOW_TO_READ, file=sys.stderr)
+    for one, number, row in zip(texts, chosen, probabilities, strict=True):
+        _show(one, names[number], row[number], pushes(model, one, int(number)))
+
+
+def choose(probabilities: np.ndarray, names: list[str], positive: dict | None) -> np.ndarray:
+    """The class of each row `(n,)`: the likeliest, or, with `--positive`, that one from its threshold on."""
+    chosen = probabilities.argmax(axis=1)
+    if positive is None:
+        return chosen
+    number = names.index(positive["class"])
+    others = np.where(np.arange(len(names)) == number, -1, probabilities).argmax(axis=1)
+    return np.where(probabilities[:, number] >= positive["threshold"], number, others)
+
+
+def _check_output(request: Request) -> None:
+    if request.file and Path(request.output).exists():
+        raise UserError(f"--output {request.output} exists already; nothing was overwritten. Name another file.")
+    if request.file and not Path(request.output).parent.is_dir():
+        raise UserError(f"--output {request.output}: the folder {Path(request.output).parent} does not exist. Make it first.")
 
 
 def probabilities_of(model, texts: list[str], batch_size: int = 64):
     """Probabilities `(n, classes)` of raw texts."""
-    import numpy as np
-
-    from apps.sentiment.text import in_chunks
-
     rows, chunks = zip(*in_chunks(texts, batch_size), strict=True)
     found = np.concatenate([np.asarray(model(np.array(chunk, dtype=object))) for chunk in chunks])
     return found[np.argsort(np.concatenate(rows))]
@@ -90,9 +83,6 @@ def pushes(model, one: str, label: int) -> list[tuple[str, float]]:
 
 
 def _show(one: str, label: str, probability: float, pieces: list[tuple[str, float]]) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
     console = Console()
     strongest = max((abs(push) for _, push in pieces), default=0.0) or 1.0
     line = Text(f"{label} {probability:.3f}  ", style="bold")
@@ -130,11 +120,3 @@ def _read_lines(read, name: str) -> list[str]:
         raise UserError(f"{name} is not UTF-8 (byte {error.start}). Convert it first: iconv -f latin1 -t utf-8") from None
     except OSError as error:
         raise UserError(f"{name} can't be read: {error.strerror}.") from None
-
-
-def main() -> None:
-    predict(tyro.cli(Request, description=__doc__))
-
-
-if __name__ == "__main__":
-    cli.run(main)

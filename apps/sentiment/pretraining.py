@@ -1,97 +1,92 @@
-"""Pretrain a recurrent path as a language model: guess the next word of the training reviews, and the one before.
+"""Train the network's embeddings and recurrence as a language model first: predict the next word, and the previous one.
 
-Reading needs no labels, so the path learns how words follow each other before it learns what they say (Dai and Le, 2015).
+This needs no labels: the recurrence learns how words follow each other before it learns what they say (Dai and Le, 2015).
 """
 
 from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import layers, ops
 
 from apps.sentiment.config import Config
-from shared import gradients, rehearsal, rnn, training
+from shared import gradients, training
 from shared.batches import batches_by_length
+from shared.checkpoints import Resume
+from shared.data import Splits
+from shared.gradient_monitor import GradientMonitor
 
+LEARNING_RATE = 2e-3
 SAMPLED_WORDS = 384
+STATE = "pretraining.npz"
 
 
-def pretrain(config: Config, sequences, embeddings: np.ndarray, folder: Path) -> dict[str, list[np.ndarray]]:
-    """Train the language model.
+def prepare_pretraining(config: Config, data: Splits, network: keras.Model, sequences: tf.RaggedTensor) -> training.Experiment:
+    """The language model, compiled, and its batches.
 
     Args:
-        config: the settings; the recurrence has the same size as in the network.
-        sequences: ragged `(n, None)`, word ids of the training reviews, more frequent words having smaller ids.
-        embeddings: `(num_words, dim)`, where the word embeddings start.
-        folder: the run folder; `pretraining.npz` is what a killed pretraining goes on from.
-
-    Returns:
-        Weights for `start_from`.
+        config: the settings.
+        data: the reviews, kept in the Experiment.
+        network: see `apps.sentiment.model.build_model`; its layers are the language model's.
+        sequences: `(n, None)`, word ids of the training reviews, more frequent words having smaller ids.
     """
-    model = build_language_model(config, embeddings)
-    pace = rehearsal.callbacks()
-    resume = training.Resume(folder, {}, restore=config.resume, name="pretraining.npz")
-    batches, steps = batches_by_length(
-        {"sequence": sequences}, np.zeros(sequences.nrows()), config.batch_size, config.seed, resume.first_epoch
+    settings = config.training
+    _, steps = batches_by_length({"sequence": sequences}, np.zeros(sequences.nrows()), settings.batch_size, settings.seed)
+    schedule = training.warmup_cosine(LEARNING_RATE, steps * config.pretraining_epochs, training.WARM_UP)
+    model = build_language_model(config, network)
+    model.compile(
+        gradients.Adam(schedule, clipping=settings.clipping, clip_threshold=settings.clip_threshold), jit_compile=False
     )
-    learning_rate = training.warmup_cosine(
-        config.pretraining_learning_rate, steps * config.pretraining_epochs, warmup=0.1, floor=0.1
-    )
-    optimizer = gradients.Adam(learning_rate, clipping=config.clipping, clip_threshold=config.clip_threshold)
-    model.compile(optimizer, jit_compile=False)
-    print(f"Pretraining as a language model, {config.pretraining_epochs} epochs; its loss is in nats a word.")
-    model.fit(
-        batches.map(lambda features, _: features),
+
+    def batches(first_epoch: int) -> tf.data.Dataset:
+        labels = np.zeros(sequences.nrows())
+        found, _ = batches_by_length({"sequence": sequences}, labels, settings.batch_size, settings.seed, first_epoch)
+        return found.map(lambda features, _: features)
+
+    return training.Experiment(data, model, batches, steps, validation_batches=None)
+
+
+def pretrain(config: Config, experiment: training.Experiment, folder: Path) -> None:
+    """Train the language model, and with it the network's layers.
+
+    Args:
+        config: the settings.
+        experiment: see `prepare_pretraining`.
+        folder: the run folder; `pretraining.npz` is what a killed pretraining goes on from.
+    """
+    resume = Resume(folder, {}, restore=config.training.resume, name=STATE)
+    print(f"Pretraining as a language model, {config.pretraining_epochs} epochs; its loss is in nats per word.")
+    experiment.network.fit(
+        experiment.batches(resume.first_epoch),
         epochs=config.pretraining_epochs,
         initial_epoch=resume.first_epoch,
-        steps_per_epoch=steps,
-        shuffle=False,
+        steps_per_epoch=experiment.steps,
+        shuffle=False,  # the batches come in an order of their own
         callbacks=[
-            *pace,
             keras.callbacks.ProgbarLogger(),
-            gradients.GradientMonitor(),
-            *([] if pace else [training.StopOnInterrupt(then="training on the labels")]),
+            GradientMonitor(),
+            training.StopOnInterrupt(then="training on the labels"),
             resume,
         ],
         verbose=training.verbosity(),
     )
-    return {name: model.get_layer(f"pretrained{name}").get_weights() for name in _pretrained_layers(config)}
 
 
 def was_cut(config: Config, folder: Path) -> bool:
     """Whether Ctrl-C ended the pretraining of a run before its last epoch; asked before its state is removed."""
-    return training.Resume(folder, {}, restore=True, name="pretraining.npz").first_epoch < config.pretraining_epochs
+    return Resume(folder, {}, restore=True, name=STATE).first_epoch < config.pretraining_epochs
 
 
-def start_from(network: keras.Model, weights: dict[str, list[np.ndarray]], config: Config) -> None:
-    """Give every recurrent path of the network the weights of the language model."""
-    for number in range(1, config.members + 1):
-        for name, values in weights.items():
-            network.get_layer(f"recurrent_{number}{name}").set_weights(values)
-
-
-def build_language_model(config: Config, embeddings: np.ndarray) -> keras.Model:
+def build_language_model(config: Config, network: keras.Model) -> keras.Model:
     """Word ids `(batch, time)` in; the loss, of both directions where there are two, is added inside."""
-    sequence = keras.Input((None,), dtype="int32", name="sequence")
-    mask = sequence > 0
-    embedding = layers.Embedding(*embeddings.shape, name="pretrained_embedding")
-    x = layers.Dropout(config.word_dropout, noise_shape=(None, None, 1))(embedding(sequence))
-    x = rnn.recurrent_stack(
-        x,
-        cell=config.cell,
-        units=config.units,
-        bidirectional=config.bidirectional,
-        dropout=0.2,
-        activation=config.activation,
-        mask=mask,
-        name="pretrained",
-    )
+    sequence = network.input["sequence"]
+    steps, embedding = network.get_layer("steps").output, network.get_layer("embedding")
+    units, width = config.recurrent.units, config.embedding_dim
     loss = SampledSoftmaxLoss(embedding, SAMPLED_WORDS, name="next_word")
-    width = embeddings.shape[1]
-    losses = [loss(layers.Dense(width, name="next")(x[:, :-1, : config.units]), sequence[:, 1:])]
-    if config.bidirectional:  # reads from the end: after step t it has not seen word t - 1
-        losses.append(loss(layers.Dense(width, name="previous")(x[:, 1:, config.units :]), sequence[:, :-1]))
-    embedding.set_weights([embeddings])
+    losses = [loss(layers.Dense(width, name="next")(steps[:, :-1, :units]), sequence[:, 1:])]
+    if config.recurrent.bidirectional:  # reads from the end: after step t it has not seen word t - 1
+        losses.append(loss(layers.Dense(width, name="previous")(steps[:, 1:, units:]), sequence[:, :-1]))
     return keras.Model({"sequence": sequence}, losses, name="language_model")
 
 
@@ -117,7 +112,7 @@ class SampledSoftmaxLoss(layers.Layer):
         self.bias = self.add_weight(shape=(self.embedding.input_dim,), initializer="zeros", name="bias")
 
     def call(self, hidden, words):
-        """`(batch, time, dim)` and the words `(batch, time)` to guess -> the mean loss, in nats a word."""
+        """`(batch, time, dim)` and the words `(batch, time)` to guess -> the mean loss, in nats per word."""
         last = self.embedding.input_dim - 1
         uniform = keras.random.uniform((self.num_sampled,), seed=self.seed_generator)
         sampled = ops.minimum(ops.cast(ops.exp(uniform * np.log(last)), "int32") + 1, last)  # 2 ... last
@@ -140,8 +135,3 @@ class SampledSoftmaxLoss(layers.Layer):
         """Logarithm of how often a word is expected among the sampled ones."""
         rank = ops.cast(words, "float32")
         return ops.log(ops.log(rank / (rank - 1)) / np.log(self.embedding.input_dim - 1) * self.num_sampled)
-
-
-def _pretrained_layers(config: Config) -> tuple[str, str]:
-    recurrent = f"_bidirectional_{config.cell}_1" if config.bidirectional else f"_{config.cell}_1"
-    return "_embedding", recurrent

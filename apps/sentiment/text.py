@@ -1,12 +1,9 @@
-"""From a review's text to ids: one Keras model, used for training and saved inside the final model.
+"""From a review's text to ids: Keras layers, used for training and saved inside the final model.
 
-    "Not bad!<br />Really"  ->  not bad ! really
+    "Not bad!<br />Really"  ->  not bad ! really  ->  12 84 7 95
 
-    words      12   84    7   95        Each position has the id of the word that stands there, of the pair and of the
-    pairs    4091 4055    0    0        triple that start there. All ids share one numbering. 0: padding, or an n-gram
-    triples  9070    0    0    0        that is not in the vocabulary; 1: a word that is not.
-
-The first row, in order, is the "sequence" that the recurrence reads; all of them, as a set, are the "bag".
+0 is padding, 1 a word that is not in the vocabulary. The words in order are the "sequence" that the recurrence reads; with
+`--ngrams` each review also has a "bag", the set of its words, pairs and triples, see ngrams.py.
 """
 
 import unicodedata
@@ -18,13 +15,13 @@ import pandas as pd
 import tensorflow as tf  # strings: the one thing that keras.ops does not have
 from keras import layers, ops
 
-from apps.sentiment.config import Config
 from shared.cli import UserError
 
 PADDING, UNKNOWN = 0, 1
 CHUNK = 500  # texts turned into ids at a time, if they hold,
 CHUNK_CHARACTERS = 2_000_000  # padded to the longest, no more than this
-MAX_WORDS = 10_000  # of a longer text, its head and tail are read
+MAX_WORDS = 10_000  # of a longer text, its first and last words are read
+MIN_REVIEWS = 2  # a word or n-gram counts only if it stands in so many training reviews
 PICTURE = r"\p{So}[\p{M}\x{1F3FB}-\x{1F3FF}]*"  # an emoji, with its variant or skin tone
 
 
@@ -61,53 +58,31 @@ def split_words(texts: list[str]) -> list[list[str]]:
     return [line.decode().split() for chunk in chunks for line in standardize(chunk).numpy()]
 
 
-def build_vectorizer(texts: list[str], config: Config) -> tuple[keras.Model, int]:
-    """Learn the vocabularies from the training texts and build the model that turns texts into ids.
+def learn_words(texts: list[str], size: int) -> layers.TextVectorization:
+    """The layer from texts `(batch,)` to word ids `(batch, words)`, with the `size` most frequent words of the training texts.
 
-    Args:
-        texts: of the training split alone.
-        config: the sizes of the vocabularies, and how much of a review is read.
-
-    Returns:
-        The model, from `(batch,)` strings to a dict of "sequence" `(batch, time)`, the words of the review's head and
-        tail, and "bag" `(batch, any)`, every id of the whole review once; and the number of ids.
+    Raises:
+        UserError: if no word stands in two of the reviews.
     """
-    vocabulary = _frequent(_words_once_each(texts), config.vocabulary_size, config.min_reviews)
+    vocabulary = frequent(_words_once_each(texts), size)
     if not vocabulary:
-        raise UserError(f"No word stands in {config.min_reviews} training reviews: give more of them, or lower --min-reviews.")
-    lookup = layers.TextVectorization(standardize=standardize, vocabulary=vocabulary, name="words")
-    samples = [lookup(tf.constant(chunk)).numpy().astype("int32") for _, chunk in in_chunks(texts)]
+        raise UserError(f"No word stands in {MIN_REVIEWS} of the {len(texts)} training reviews: give more of them.")
+    return layers.TextVectorization(standardize=standardize, vocabulary=vocabulary, name="words")
 
-    word_ids = keras.Input((None,), dtype="int64", name="word_ids")
-    previous = kept = _head_and_tail(word_ids, MAX_WORDS)
-    levels, num_ids = [kept], len(vocabulary) + 2
-    for order in range(2, config.ngram_order + 1):
-        keys = _ngram_keys(previous, kept, order)
-        counter = keras.Model(word_ids, _each_once(keys))
-        seen = (found[found > 0] for found in (counter(sample.astype("int64")).numpy() for sample in samples))
-        frequent = _frequent(seen, config.ngram_vocabulary_size, config.min_reviews)
-        # A key that never comes up stands for the vocabulary of a text in which no n-gram comes back.
-        previous = layers.IntegerLookup(vocabulary=frequent or [-2], mask_token=0, name=f"ngrams_{order}")(keys)
-        # All ids share one numbering, which leaves no number to the unknown n-gram.
-        levels.append(ops.where(previous > UNKNOWN, previous + num_ids, 0))
-        num_ids += len(frequent) + 2
-    outputs = {
-        "sequence": _head_and_tail(ops.cast(word_ids, "int32"), config.sequence_length),
-        "bag": _each_once(ops.cast(ops.concatenate(levels, axis=1), "int32")),
-    }
 
+def build_vectorizer(lookup: layers.TextVectorization, ngrams: keras.Model | None, sequence_length: int) -> keras.Model:
+    """The model from texts `(batch,)` to a dict of ids: "sequence" `(batch, time)` and, with `ngrams`, "bag" `(batch, any)`."""
     text = keras.Input((), dtype="string", name="text")
-    return keras.Model(text, keras.Model(word_ids, outputs, name="ngrams")(lookup(text)), name="vectorizer"), num_ids
-
-
-def words(vectorizer: keras.Model) -> list[str]:
-    """The word of each id, from 0 on; the ids of n-grams come behind."""
-    return vectorizer.get_layer("words").get_vocabulary()
+    words = first_and_last(ops.cast(lookup(text), "int32"), MAX_WORDS)
+    outputs = {"sequence": first_and_last(words, sequence_length)}
+    if ngrams:
+        outputs["bag"] = ngrams(words)
+    return keras.Model(text, outputs, name="vectorizer")
 
 
 def vectorize(vectorizer: keras.Model, texts: list[str]) -> dict[str, tf.RaggedTensor]:
-    """The ids of many raw texts, without the padding: ragged "sequence" and "bag", both `(n, None)`."""
-    found, rows = {"sequence": [], "bag": []}, []
+    """The ids of many raw texts, without the padding: by the vectorizer's outputs, ragged `(n, None)`."""
+    found, rows = {name: [] for name in vectorizer.output}, []
     for chosen, chunk in in_chunks(texts):
         rows.append(chosen)
         for name, ids in vectorizer(tf.constant(chunk)).items():
@@ -133,35 +108,21 @@ def _words_once_each(texts: list[str]) -> Iterator[list[str]]:
         yield [word.decode() for line in standardize(chunk).numpy() for word in set(line.split())]
 
 
-def _frequent(chunks: Iterable, most: int, min_reviews: int) -> list:
-    """The `most` frequent items that come `min_reviews` times or more; of equally frequent ones, the smaller."""
+def frequent(chunks: Iterable, most: int) -> list:
+    """The `most` frequent items that come twice or more; of equally frequent ones, the smaller."""
     parts = []
     for items in chunks:
         parts.append(pd.Series(items).value_counts())
         if sum(map(len, parts)) > 2 * len(parts[0]):  # added up now and then: the total of all chunks would not fit memory
             parts = [pd.concat(parts).groupby(level=0).sum()]
     counts = pd.concat(parts).groupby(level=0).sum()
-    return counts[counts >= min_reviews].sort_index().sort_values(ascending=False, kind="stable").index[:most].tolist()
+    return counts[counts >= MIN_REVIEWS].sort_index().sort_values(ascending=False, kind="stable").index[:most].tolist()
 
 
-def _ngram_keys(previous, words, order: int):
-    """One number for each n-gram: the id of its first `order - 1` words and that of its last; 0 if either is unknown."""
-    last = ops.pad(words, [[0, 0], [0, order - 1]])[:, order - 1 :]
-    known = ops.logical_and(previous > UNKNOWN, last > UNKNOWN)
-    return ops.where(known, previous * 2**20 + last, 0)
-
-
-def _head_and_tail(ids, length: int):
+def first_and_last(ids, length: int):
     """Of a review longer than `length`: the first quarter of `length` and the last three; verdicts stand at the end."""
     present = ops.cast(ids > PADDING, "int32")
     surplus = ops.maximum(ops.sum(present, axis=1, keepdims=True) - length, 0)
     position = ops.cumsum(ops.ones_like(present), axis=1)[:, :length] - 1
     source = ops.where(position < length // 4, position, position + surplus)
     return ops.take_along_axis(ids, source, axis=1)
-
-
-def _each_once(ids):
-    """The set of a review's ids: sorted, and where one equals its neighbour, 0."""
-    ids = ops.sort(ids, axis=1)
-    before = ops.pad(ids, [[0, 0], [1, 0]])[:, :-1]
-    return ops.where(ops.equal(ids, before), 0, ids)

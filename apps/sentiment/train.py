@@ -1,134 +1,155 @@
-"""Train on labelled reviews, evaluate, report: python -m apps.sentiment.train (or: make sentiment)."""
+"""Train on labelled reviews, evaluate, report: make sentiment."""
 
-import time
+from dataclasses import dataclass
 from pathlib import Path
 
-from apps.sentiment.config import PRESETS, Config
-from shared import cli, runs
+import keras
+import numpy as np
+import tensorflow as tf
+from scipy.special import softmax
+from sklearn.pipeline import Pipeline
+
+from apps.sentiment import ngrams, pretraining, report, text
+from apps.sentiment.baseline import fit_baseline
+from apps.sentiment.config import Config
+from apps.sentiment.embeddings import cooccurrence_embeddings
+from apps.sentiment.model import accuracy, build_model, build_servable, cross_entropy
+from shared import checkpoints, classification, rnn, runs, training
+from shared.batches import batches_by_length, batches_in_order
+from shared.comparison import paired_bootstrap
+from shared.data import Splits
+from shared.environment import environment
+from shared.report import announce, scores
 
 NEXT = "make sentiment-predict ARGS='\"Your own review.\"'"
 
 
-def train(config: Config) -> Path:
-    """Train, evaluate once on test, and write the run folder. Returns its path."""
-    # Imported here, so that --help, a wrong flag and a mistake in the data are answered before TensorFlow is imported.
-    from apps.sentiment import data
+@dataclass(frozen=True)
+class Experiment(training.Experiment):
+    """What `prepare` returns, with what pretraining and `evaluate` need beside the network."""
 
-    started = time.monotonic()
-    reviews = data.load(config)
+    vectorizer: keras.Model  # from texts to ids
+    ids: tf.RaggedTensor  # (n, None), words of the training reviews
+    baseline: Pipeline
 
-    import keras
-    import numpy as np
-    from scipy.special import softmax
 
-    from apps.sentiment import baseline, report, text
-    from apps.sentiment.embeddings import cooccurrence_embeddings
-    from apps.sentiment.model import ANSWER, build_model, build_servable, fit_votes, naive_bayes_log_ratios
-    from apps.sentiment.pretraining import pretrain, start_from, was_cut
-    from shared import gradients, rnn, training
-    from shared.batches import batches_by_length, batches_in_order
-    from shared.classification import measure, per_class
-    from shared.comparison import paired_bootstrap
-    from shared.report import announce, scores
-
-    # 1. Data
-    strategy = training.setup(config.seed, config.deterministic, config.precision, config.multi_gpu, config.batch_size)
-    print(f"{reviews.name}: {len(reviews.train.texts)} reviews to train, {len(reviews.validation.texts)} to validate.")
-    vectorizer, num_ids = text.build_vectorizer(reviews.train.texts, config)
-    about = runs.environment(reviews.name, reviews.fingerprint)
-    of_words = baseline.fit_baseline(reviews.train, reviews.validation)
-    run = runs.Run.resume("sentiment", config, about) if config.resume else runs.Run.start("sentiment", config, about)
+def prepare(config: Config, reviews: Splits) -> Experiment:
+    """Everything before the first step: vocabularies, baseline, batches, the compiled network."""
+    # 1. From texts to ids
+    settings = config.training
+    strategy = training.setup(settings)
+    texts, labels, class_names = reviews.train
+    print(f"{reviews.name}: {len(texts)} reviews to train, {len(reviews.validation.texts)} to validate.")
+    baseline = fit_baseline(reviews.train, reviews.validation)
+    lookup = text.learn_words(texts, config.vocabulary_size)
+    num_words, bags, num_ids = lookup.vocabulary_size(), None, 0
+    if config.ngrams:
+        word_ids = [lookup(tf.constant(chunk)).numpy().astype("int32") for _, chunk in text.in_chunks(texts)]
+        bags, num_ids = ngrams.learn_ngrams(word_ids, num_words)
+    vectorizer = text.build_vectorizer(lookup, bags, config.sequence_length)
     ids, validation_ids = (text.vectorize(vectorizer, part.texts) for part in (reviews.train, reviews.validation))
 
-    # 2. Model
-    log_ratios = naive_bayes_log_ratios(ids["bag"], reviews.train.labels, num_ids)
-    embeddings = cooccurrence_embeddings(ids["sequence"], len(text.words(vectorizer)), config.embedding_dim, config.seed)
-    callbacks = training.make_callbacks(run.path, f"val_{ANSWER}_accuracy", config.patience, config.resume)
-    resume = callbacks[-1]
+    # 2. Batches of reviews that are about equally long
     replicas = strategy.num_replicas_in_sync
-    batches, steps = batches_by_length(ids, reviews.train.labels, config.batch_size, config.seed, resume.first_epoch, replicas)
-    validation_batches, _ = batches_in_order(validation_ids, reviews.validation.labels, config.batch_size, replicas)
+
+    def batches(first_epoch: int) -> tf.data.Dataset:
+        return batches_by_length(ids, labels, settings.batch_size, settings.seed, first_epoch, replicas)[0]
+
+    steps = -(-len(labels) // settings.batch_size)
+    validation_batches, _ = batches_in_order(validation_ids, reviews.validation.labels, settings.batch_size, replicas)
+
+    # 3. Network
+    log_ratios = ngrams.naive_bayes_log_ratios(ids["bag"], labels, num_ids) if config.ngrams else None
+    embeddings = cooccurrence_embeddings(ids["sequence"], num_words, config.embedding_dim, settings.seed)
     with strategy.scope():
-        network = build_model(config, log_ratios, embeddings)
-        outputs = list(network.output)
-        learning_rate = training.warmup_cosine(config.learning_rate, steps * config.epochs, warmup=0.1, floor=0.1)
+        network = build_model(config, len(class_names), embeddings, log_ratios)
         network.compile(
-            optimizer=gradients.Adam(learning_rate, clipping=config.clipping, clip_threshold=config.clip_threshold),
-            loss={path: keras.losses.SparseCategoricalCrossentropy(from_logits=True) for path in outputs if path != ANSWER},
-            metrics=dict.fromkeys(outputs, "accuracy"),
+            optimizer=training.make_optimizer(settings, steps),
+            loss=cross_entropy,
+            metrics=[accuracy],
             jit_compile=False,  # batches differ in length: XLA would compile again for each
         )
-    pretrained = run.path / "pretrained.npz"
-    if pretrained.exists():
-        training.load_weights(network, pretrained)
-    elif config.pretraining_epochs:
-        start_from(network, pretrain(config, ids["sequence"], embeddings, run.path), config)
-        training.save_weights(network, pretrained)
-    for layer, kernel in rnn.explain_kernels(network).items():
-        print(f"{layer} runs as {kernel}")
+    return Experiment(reviews, network, batches, steps, validation_batches, vectorizer, ids["sequence"], baseline)
 
-    # 3. Training: every path learns from the same labels
-    def for_each_output(features, labels):
-        return features, dict.fromkeys(outputs, labels)
 
-    preparation_seconds = time.monotonic() - started
-    network.fit(
-        batches.map(for_each_output),
-        epochs=resume.last_epoch(config.epochs),
-        initial_epoch=resume.first_epoch,
-        steps_per_epoch=steps,
-        validation_data=validation_batches.map(for_each_output),
-        shuffle=False,  # the batches come in an order of their own
-        callbacks=callbacks,
-        verbose=training.verbosity(),
-    )
-    training.restore_best(network, run.path)
-
-    # 4. Votes, chosen on validation; from here on the model is what will be served
-    network.get_layer("votes").set_weights([fit_votes(report.predict(network, validation_ids), reviews.validation.labels)])
-    build_servable(vectorizer, network).save(run.path / "model.keras")
-
-    # 5. Test, touched here and nowhere before; baseline; report
-    test = report.predict(network, text.vectorize(vectorizer, reviews.test.texts))
-    probabilities = {
-        "test": softmax(test[ANSWER], axis=1),
-        "recurrent_alone": softmax(sum(logits for path, logits in test.items() if path.startswith("recurrent")), axis=1),
-        "ngrams_alone": softmax(test["ngrams"], axis=1),
-        "baseline": of_words.predict_proba(reviews.test.texts),
-    }
-    validation_answer = report.predict(network, validation_ids)[ANSWER]
-    summary = {
-        "app": "sentiment",
-        "preset": config.preset,
-        "dataset": reviews.name,
-        "class_names": reviews.train.class_names,
-        "seed": config.seed,
-        "parameters": network.count_params(),
-        "epochs": resume.epochs,
-        "interrupted": network.interrupted or was_cut(config, run.path),
-        "train_seconds": preparation_seconds + resume.seconds,
-        "validation_accuracy": float(np.mean(validation_answer.argmax(axis=1) == reviews.validation.labels)),
-    }
-    for who, of_test in probabilities.items():
-        summary |= {f"{who}_{name}": value for name, value in measure(reviews.test.labels, of_test).items()}
-    right = {who: of_test.argmax(axis=1) == reviews.test.labels for who, of_test in probabilities.items()}
-    lead = paired_bootstrap(right["test"], right["baseline"], higher_is_better=True)
-    summary["beats_baseline"] = lead.verdict == "better"
-    summary["lead"] = {"metric": "accuracy", **lead._asdict(), "verdict": lead.verdict}
-    classes = per_class(reviews.test.labels, probabilities["test"], reviews.test.class_names)
-    summary["per_class"] = classes.to_dict("index")
-    mistakes = report.write(run.path, summary, reviews.test, probabilities)
-    report.write_tensorboard(run.path, mistakes, network, text.words(vectorizer))
-    run.write_json("metrics.json", summary)
-    training.remove_training_state(run.path)
-    path = run.finish()
-    announce(path, summary, scores(summary, report.ROWS), "test", "the linear baseline", NEXT)
+def train(config: Config, reviews: Splits) -> Path:
+    """Train, evaluate once on test, and write the run folder. Returns its path."""
+    experiment = prepare(config, reviews)
+    network = experiment.network
+    with runs.open_run("sentiment", config, environment(reviews)) as run:
+        if config.pretraining_epochs:
+            _pretrain(config, experiment, run.path)
+        for layer, kernel in rnn.explain_kernels(network).items():
+            print(f"{layer} runs as {kernel}")
+        callbacks, resume = training.make_callbacks(run.path, "val_accuracy", config.training)
+        network.fit(
+            experiment.batches(resume.first_epoch),
+            epochs=resume.last_epoch(config.training.epochs),
+            initial_epoch=resume.first_epoch,
+            steps_per_epoch=experiment.steps,
+            validation_data=experiment.validation_batches,
+            shuffle=False,  # the batches come in an order of their own
+            callbacks=callbacks,
+            verbose=training.verbosity(),
+        )
+        checkpoints.restore_best(network, run.path)
+        build_servable(experiment.vectorizer, network).save(run.path / "model.keras")
+        evaluation, probabilities = evaluate(config, experiment)
+        metrics = training.describe("sentiment", config, experiment, resume) | evaluation
+        metrics["interrupted"] |= pretraining.was_cut(config, run.path)
+        mistakes = report.write(run.path, metrics, reviews.test, probabilities)
+        report.write_tensorboard(run.path, mistakes, network, experiment.vectorizer)
+        path = run.finish(metrics)
+    announce(path, metrics, scores(metrics), NEXT)
     return path
 
 
-def main() -> None:
-    train(runs.parse("sentiment", PRESETS, __doc__))
+def evaluate(config: Config, experiment: Experiment) -> tuple[dict, dict[str, np.ndarray]]:
+    """Measure the network, each of its paths and the baseline on test, on which nothing is chosen.
+
+    Returns:
+        The part of metrics.json that is about quality, and the probabilities `(n, classes)` on test by who made them.
+    """
+    validation, test = experiment.data.validation, experiment.data.test
+    on_validation = softmax(predict(experiment, validation.texts).mean(axis=1), axis=1)
+    logits = predict(experiment, test.texts)
+    probabilities = {"network": softmax(logits.mean(axis=1), axis=1)}
+    if config.ngrams:
+        paths = ("recurrent path alone", "n-gram path alone")
+        probabilities |= {name: softmax(logits[:, path], axis=1) for path, name in enumerate(paths)}
+    probabilities["baseline"] = experiment.baseline.predict_proba(test.texts)
+    right = {who: found.argmax(axis=1) == test.labels for who, found in probabilities.items()}
+    lead = paired_bootstrap(right["network"], right["baseline"], higher_is_better=True)
+    evaluation = {
+        "metric": "accuracy",
+        "higher_is_better": True,
+        "class_names": test.class_names,
+        "validation": {"network": classification.measure(validation.labels, on_validation)},
+        "test": {who: classification.measure(test.labels, found) for who, found in probabilities.items()},
+        "per_class": classification.per_class(test.labels, probabilities["network"], test.class_names).to_dict("index"),
+        **lead.describe("accuracy", "the baseline (tf-idf, logistic regression)"),
+    }
+    if config.positive is not None:
+        number = test.class_names.index(config.positive)
+        threshold = classification.best_threshold(validation.labels == number, on_validation[:, number])
+        found = classification.measure_at(test.labels == number, probabilities["network"][:, number], threshold)
+        evaluation["positive"] = {"class": config.positive, "threshold": threshold, **found}
+    return evaluation, probabilities
 
 
-if __name__ == "__main__":
-    cli.run(main)
+def predict(experiment: Experiment, texts: list[str]) -> np.ndarray:
+    """Logits `(n, paths, classes)` of raw texts, in their order."""
+    ids = text.vectorize(experiment.vectorizer, texts)
+    batches, order = batches_in_order(ids, np.zeros(len(texts)), batch_size=128)
+    return experiment.network.predict(batches, verbose=0)[np.argsort(order)]
+
+
+def _pretrain(config: Config, experiment: Experiment, folder: Path) -> None:
+    """Pretrain, or read what was pretrained before the run was cut off."""
+    done = folder / "pretrained.npz"
+    if done.exists():
+        checkpoints.load_weights(experiment.network, done)
+        return
+    language_model = pretraining.prepare_pretraining(config, experiment.data, experiment.network, experiment.ids)
+    pretraining.pretrain(config, language_model, folder)
+    checkpoints.save_weights(experiment.network, done)

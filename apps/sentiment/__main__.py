@@ -1,0 +1,40 @@
+"""Classify reviews. Flags and data are read before TensorFlow is imported: mistakes are answered at once."""
+
+import tyro
+
+from apps.sentiment.config import PRESETS, Request
+from shared import cli, runs
+
+
+def train(args: list[str]) -> None:
+    """Train, evaluate once on test, write the run folder."""
+    config = runs.parse("sentiment", PRESETS, train.__doc__, args)
+    from apps.sentiment import data
+
+    reviews = data.load(config)
+    from apps.sentiment.train import train as run
+
+    run(config, reviews)
+
+
+def check(args: list[str]) -> None:
+    """Look at the data before training: what it holds, how long training takes."""
+    config = cli.parse("python -m apps.sentiment check", PRESETS, check.__doc__, args)
+    from apps.sentiment import data
+
+    reviews = data.load(config)
+    from apps.sentiment.check import check as look
+
+    look(config, reviews)
+
+
+def predict(args: list[str]) -> None:
+    """Ask a trained run."""
+    request = tyro.cli(Request, prog="python -m apps.sentiment predict", description=predict.__doc__, args=args)
+    from apps.sentiment.predict import predict as ask
+
+    ask(request)
+
+
+if __name__ == "__main__":
+    cli.run_command(__doc__, {"train": train, "check": check, "predict": predict})
