@@ -9,17 +9,18 @@ from shared.data import write_array
 UNKNOWN = 1
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 MAX_CHARACTERS = 10_000
+MIN_COUNT = 2
 
 
-def learn_vocabulary(text: Text, min_count: int) -> list[str]:
-    """The characters of the training text that come up `min_count` times or more, at most the 10,000 most frequent ones."""
+def learn_vocabulary(text: Text) -> list[str]:
+    """The characters of the training text that come up twice or more, at most the 10,000 most frequent ones."""
     counts = np.zeros(0x110000, np.int64)
     for chunk in in_chunks(text.characters):
         counts += np.bincount(chunk, minlength=len(counts))
     frequent = np.argsort(-counts, kind="stable")[:MAX_CHARACTERS]
-    known = np.sort(frequent[counts[frequent] >= min_count])
+    known = np.sort(frequent[counts[frequent] >= MIN_COUNT])
     if not known.size:
-        raise UserError(f"No character comes up {min_count} times in the training text; lower --min-count.")
+        raise UserError(f"No character comes up {MIN_COUNT} times in the training text. Give a longer one.")
     return [chr(code) for code in known]
 
 
@@ -34,10 +35,3 @@ def decode(ids, vocabulary: list[str]) -> str:
     """Ids `(n,)` as text."""
     characters = ["", REPLACEMENT, *vocabulary]
     return "".join(characters[number] for number in ids)
-
-
-def build_lookup(vocabulary: list[str]):
-    """`encode` as a layer, from strings `(batch,)` to ids `(batch, time)`; it carries the vocabulary into the saved model."""
-    import keras  # here, so that a text can be looked at without TensorFlow
-
-    return keras.layers.TextVectorization(standardize=None, split="character", vocabulary=vocabulary, name="characters")

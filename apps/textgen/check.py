@@ -1,30 +1,33 @@
-"""Look at a text before training on it: python -m apps.textgen.check (or: make textgen-check)."""
+"""Look at a text before training on it: make textgen-check."""
 
 import numpy as np
 import pandas as pd
 from scipy.stats import entropy
 
 from apps.textgen import characters, data
-from apps.textgen.config import PRESETS, Config
-from apps.textgen.train import train
-from shared import cli
+from apps.textgen.config import Config
+from apps.textgen.train import prepare
 from shared.check import Findings, repeated, tell
+from shared.data import Splits
 from shared.plots import plt
 
-MIN_ENTROPY = 0.5  # nats a character, of the characters by themselves; English has about 3
-MAX_UNKNOWN = 0.2  # share of the characters
-MAX_REPEATED = 0.9  # share of the lines
+MIN_ENTROPY = 0.5  # nats per character, of the characters by themselves; English has about 3
+MAX_UNKNOWN = 0.2  # fraction of the characters
+MAX_REPEATED = 0.9  # fraction of the lines
 LONGEST_LOOKED_AT = 5_000_000  # characters of a part, for its lines
 
 
-def check(config: Config) -> Findings:
+def check(config: Config, text: Splits) -> None:
+    """Print what the text holds, what speaks against training on it and, if nothing does, how long training takes."""
+    tell(look(text), config, lambda: {"training": (prepare(config, text), config.training.epochs)})
+
+
+def look(text: Splits) -> Findings:
     """Count the characters and lines of each part; see how much of one part is unknown to, or stands in, another."""
-    text = data.load(config)
-    data.check_length(text, config)
     parts = {"train": text.train, "validation": text.validation, "test": text.test}
     counts = {part: _count(found) for part, found in parts.items()}
     known = np.zeros(0x110000, bool)
-    vocabulary = characters.learn_vocabulary(text.train, config.min_count)
+    vocabulary = characters.learn_vocabulary(text.train)
     known[[ord(character) for character in vocabulary]] = True
     lines = {part: _lines(found) for part, found in parts.items()}
     in_train = set(lines["train"])
@@ -35,7 +38,7 @@ def check(config: Config) -> Findings:
                 "documents": len(found.document_lengths),
                 "different characters": int(np.count_nonzero(counts[part])),
                 "not in the vocabulary, %": 100 * counts[part][~known].sum() / counts[part].sum(),
-                "entropy, nats a character": float(entropy(counts[part])),
+                "entropy, nats per character": float(entropy(counts[part])),
                 "lines": len(lines[part]),
                 "lines that stood before, %": 100 * repeated(lines[part]) / max(1, len(lines[part])),
                 "lines that also stand in train, %": 0.0
@@ -49,13 +52,13 @@ def check(config: Config) -> Findings:
     rare = [chr(code) for code in np.flatnonzero((counts["train"] > 0) & ~known)]
     remarks = [f"The vocabulary has {len(vocabulary)} characters. {_most_frequent(counts['train'])}"]
     if rare:
-        remarks.append(f"{len(rare)} rarer ones become the unknown character (--min-count): {' '.join(map(repr, rare[:10]))}")
+        remarks.append(f"{len(rare)} rarer ones become the unknown character: {' '.join(map(repr, rare[:10]))}")
     obstacles = []
-    if about.loc["entropy, nats a character", "train"] < MIN_ENTROPY:
+    if about.loc["entropy, nats per character", "train"] < MIN_ENTROPY:
         obstacles.append("the text is hardly more than one character over and over; there is nothing to learn.")
     for part in ("validation", "test"):
-        if (share := about.loc["not in the vocabulary, %", part]) > 100 * MAX_UNKNOWN:
-            obstacles.append(f"{share:.0f} % of {part} are characters that training never sees: is it in another language?")
+        if (unknown := about.loc["not in the vocabulary, %", part]) > 100 * MAX_UNKNOWN:
+            obstacles.append(f"{unknown:.0f} % of {part} are characters that training never sees: is it in another language?")
     if about.loc["lines that stood before, %", "train"] > 100 * MAX_REPEATED:
         obstacles.append("nearly all lines stood in the text before: remove what is repeated.")
     figures = {"characters": _plot_frequencies(counts["train"])}
@@ -75,22 +78,13 @@ def _lines(text: data.Text) -> list[str]:
 
 def _most_frequent(counts: np.ndarray) -> str:
     first = np.argsort(-counts)[:8]
-    shares = ", ".join(f"{chr(code)!r} {counts[code] / counts.sum():.1%}" for code in first if counts[code])
-    return f"The most frequent: {shares}."
+    fractions = ", ".join(f"{chr(code)!r} {counts[code] / counts.sum():.1%}" for code in first if counts[code])
+    return f"The most frequent: {fractions}."
 
 
 def _plot_frequencies(counts: np.ndarray):
     figure, axes = plt.subplots(figsize=(8, 4.5))
     found = np.sort(counts[counts > 0])[::-1]
     axes.loglog(np.arange(1, len(found) + 1), found / found.sum(), "o-")
-    axes.set(xlabel="rank of a character", ylabel="its share of the training text")
+    axes.set(xlabel="rank of a character", ylabel="its fraction of the training text")
     return figure
-
-
-def main() -> None:
-    config = cli.parse(PRESETS, __doc__)
-    tell(check(config), train, PRESETS, config)
-
-
-if __name__ == "__main__":
-    cli.run(main)

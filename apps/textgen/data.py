@@ -10,7 +10,7 @@ import numpy as np
 
 from apps.textgen.config import Config
 from shared.cli import UserError
-from shared.data import Splits, Unavailable, existing_path, fingerprint, read_prepared, write_array
+from shared.data import Splits, existing_path, fingerprint, public_or_sample, read_prepared, write_array
 from shared.download import Source, fetch
 from shared.tables import MARKS
 
@@ -36,27 +36,36 @@ def load(config: Config) -> Splits:
     With `--split 90/10` test is validation.
 
     Raises:
-        UserError: for a file that is not there, is empty or is neither UTF-8 nor marked UTF-16.
+        UserError: for a file that is not there, is empty, is neither UTF-8 nor marked UTF-16, or is too short to train on.
     """
     if config.data:
         name, documents = Path(config.data).resolve().name, _read_own(existing_path("--data", config.data))
     else:
-        name, documents = _read_public(config)
+        name, documents = public_or_sample(
+            config.dataset,
+            "Tiny Shakespeare",
+            public=lambda: ("tiny_shakespeare", iter([iter([_read_shakespeare()])])),
+            sample=lambda: ("sample", _read_standard_library()),
+            about_sample="the source code of Python's standard library",
+        )
     text = _take(_store(documents), config.limit)
     if len(text.characters) == 0:
         raise UserError(f"{name} is empty; expected text.")
     train, rest = _cut(text, int(0.9 * len(text.characters)))
     validation, test = (rest, rest) if config.split == "90/10" else _cut(rest, (len(rest.characters) + 1) // 2)
     content = (array.tobytes() for part in (train, rest) for array in (*in_chunks(part.characters), part.document_lengths))
-    return Splits(train, validation, test, name, fingerprint(content))
+    splits = Splits(train, validation, test, name, fingerprint(content))
+    _check_length(splits, config)
+    return splits
 
 
-def check_length(text: Splits, config: Config) -> None:
+def _check_length(text: Splits, config: Config) -> None:
     """Raise a UserError if the training text does not fill one batch, or if another part has nothing to predict."""
-    least, found = config.batch_size * config.sequence_length, count_targets(text.train)
+    streams = config.training.batch_size
+    least, found = streams * config.sequence_length, count_targets(text.train)
     if found < least or not count_targets(text.validation) or not count_targets(text.test):
         raise UserError(
-            f"{text.name} has {found} characters to predict in training; one batch is --batch-size {config.batch_size} streams "
+            f"{text.name} has {found} characters to predict in training; one batch is --batch-size {streams} streams "
             f"of --sequence-length {config.sequence_length}, so {least} are needed. The shortest text that works has "
             f"{max(-(-(least + 1) * 10 // 9), 31)} characters. Give more, or lower --batch-size or --sequence-length."
         )
@@ -78,18 +87,6 @@ def block_size(text: Text) -> int:
 def in_chunks(array: np.ndarray) -> Iterator[np.ndarray]:
     """An array that may be too large for memory, piece by piece."""
     return (array[start : start + CHUNK] for start in range(0, len(array), CHUNK))
-
-
-def _read_public(config: Config) -> tuple[str, Iterator[Iterator[str]]]:
-    if config.dataset != "sample":
-        try:
-            return "tiny_shakespeare", iter([iter([_read_shakespeare()])])
-        except Unavailable as reason:
-            if config.dataset == "shakespeare":
-                raise UserError(f"Tiny Shakespeare is not available: {reason}. Without --dataset the sample is used.") from None
-            print(f"{'=' * 80}\nTiny Shakespeare is not available: {reason}.\nGoing on with the SAMPLE, the source code of")
-            print(f"Python's standard library. Its numbers can't be compared with Shakespeare's.\n{'=' * 80}")
-    return "sample", _read_standard_library()
 
 
 def _read_shakespeare() -> str:

@@ -10,7 +10,7 @@ from keras import ops
 
 from apps.textgen.characters import UNKNOWN
 from apps.textgen.config import Config
-from apps.textgen.data import Text, block_size, count_targets
+from apps.textgen.data import Text, block_size
 from apps.textgen.model import zero_states
 from shared import rnn
 from shared.bptt import contiguous_batches, contiguous_windows
@@ -46,7 +46,7 @@ class Sampler:
         self.config = config
         self.generator = generator
         self.sampling = sampling
-        on_cudnn = any(kernel.name == "cuDNN" for kernel in rnn.explain_kernels(generator).values())
+        on_cudnn = any(kernel.name == "cuDNN" for kernel in rnn.explain_kernels(generator, jit_compile=False).values())
         self.loop = tf.function(self._make_chunk, jit_compile=not on_cudnn)  # XLA has no kernel for cuDNN's operation
 
     def generate(self, prompt: np.ndarray, samples: int, length: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -106,16 +106,11 @@ def choose(logits, sampling: Sampling, seed):
     return ops.cast(ops.argmax(logits - ops.log(-ops.log(uniform)), axis=-1), "int32")
 
 
-def nats_per_character(config: Config, generator: keras.Model, text: Text) -> float:
-    """Mean negative log likelihood of a text, see `nats_by_block`."""
-    return float(nats_by_block(config, generator, text).sum() / count_targets(text))
-
-
 def nats_by_block(config: Config, generator: keras.Model, text: Text) -> np.ndarray:
     """Negative log likelihood of each block of a text, in nats, `(blocks,)`; see `apps.textgen.data.block_size`.
 
-    The text is read as in training: in streams, the state carried from window to window. A stream is 10,000 characters long
-    or more, so that it hardly matters that it starts from zero.
+    The text is read in windows of 256 steps, in streams, the state carried from window to window. A stream has 10,000
+    characters or more (a shorter text is one stream), so that it hardly matters that it starts from zero.
     """
     size = block_size(text)
     blocks = np.zeros(-(-len(text.characters) // size))

@@ -1,50 +1,18 @@
-"""Write text with a trained run: python -m apps.textgen.predict --prompt "ROMEO:" (or: make textgen-predict)."""
+"""Write text with a trained run: make textgen-predict ARGS='--prompt "ROMEO:"'."""
 
-import math
 import sys
-from dataclasses import dataclass
-from typing import Literal
 
-import tyro
+import keras
+import numpy as np
+from rich.color import ColorSystem
+from rich.console import Console
+from rich.style import Style
 
-from shared import cli, runs
-from shared.cli import UserError, check_at_least, check_seed
-
-
-@dataclass(frozen=True)
-class Request:
-    prompt: str | None = None
-    """What the text goes on from; None: a new line."""
-    length: int = 500
-    """Most characters to write."""
-    temperature: float = 0.8
-    """Below 1: nearer to the likeliest character; 0: always that one; above 1: wilder."""
-    top_k: int | None = None
-    """Choose among so many of the likeliest characters."""
-    top_p: float = 1.0
-    """Choose among the likeliest characters that have this probability together (nucleus sampling)."""
-    samples: int = 1
-    """Texts to write side by side."""
-    seed: int = 0
-    """The same seed gives the same text."""
-    stop: str | None = None
-    """End the text where this comes up."""
-    on_unknown: Literal["error", "skip"] = "error"
-    """What to do with characters of the prompt that the network has never seen."""
-    show_probabilities: bool = False
-    """Colour each character by how sure the network was of it: green sure, yellow, red surprised."""
-    run: str | None = None
-    """Run folder to ask; None: the newest finished run."""
-
-    def __post_init__(self):
-        check_at_least(1, self, "length", "top_k", "samples")
-        if not 0 <= self.temperature < math.inf:
-            raise UserError(f"--temperature is 0 or more, and finite; got {self.temperature}.")
-        check_seed(self)
-        if not 0 < self.top_p <= 1:
-            raise UserError(f"--top-p lies above 0 and is at most 1; got {self.top_p}.")
-        if self.prompt == "":
-            raise UserError("--prompt is empty; give one character or more.")
+from apps.textgen.characters import decode
+from apps.textgen.config import Config, Request
+from apps.textgen.generate import Sampler, Sampling
+from shared import runs
+from shared.cli import UserError
 
 
 def predict(request: Request) -> None:
@@ -52,13 +20,6 @@ def predict(request: Request) -> None:
     folder = runs.find("textgen", request.run)
     metrics = runs.read_json(folder / "metrics.json")
     print(f"Loading {folder}, trained on {metrics['dataset']} (preset {metrics['preset']}).", file=sys.stderr)
-
-    import keras
-    import numpy as np
-
-    from apps.textgen.characters import decode
-    from apps.textgen.config import Config
-    from apps.textgen.generate import Sampler, Sampling
 
     config = runs.read_config(folder, Config)
     model = keras.models.load_model(folder / "model.keras", compile=False)
@@ -115,10 +76,6 @@ class Text:
 
 
 def _print_coloured(text: str, certainties: list[float]) -> None:
-    from rich.color import ColorSystem
-    from rich.console import Console
-    from rich.style import Style
-
     colours = ColorSystem.STANDARD if Console().is_terminal else None
     for character, certainty in zip(text, certainties, strict=True):
         style = Style.parse("green" if certainty > 0.5 else "yellow" if certainty > 0.1 else "bold red")
@@ -140,11 +97,3 @@ def _known(request: Request, vocabulary: list[str]) -> str:
     if not prompt:
         raise UserError("--prompt has no character that the network knows; give one or more.")
     return prompt
-
-
-def main() -> None:
-    predict(tyro.cli(Request, description=__doc__))
-
-
-if __name__ == "__main__":
-    cli.run(main)

@@ -1,0 +1,40 @@
+"""Generate text by character. Flags and data are read before TensorFlow is imported: mistakes are answered at once."""
+
+import tyro
+
+from apps.textgen.config import PRESETS, Request
+from shared import cli, runs
+
+
+def train(args: list[str]) -> None:
+    """Train, evaluate once on test, write the run folder."""
+    config = runs.parse("textgen", PRESETS, train.__doc__, args)
+    from apps.textgen import data
+
+    text = data.load(config)
+    from apps.textgen.train import train as run
+
+    run(config, text)
+
+
+def check(args: list[str]) -> None:
+    """Look at the data before training: what it holds, how long training takes."""
+    config = cli.parse("python -m apps.textgen check", PRESETS, check.__doc__, args)
+    from apps.textgen import data
+
+    text = data.load(config)
+    from apps.textgen.check import check as look
+
+    look(config, text)
+
+
+def predict(args: list[str]) -> None:
+    """Ask a trained run."""
+    request = tyro.cli(Request, prog="python -m apps.textgen predict", description=predict.__doc__, args=args)
+    from apps.textgen.predict import predict as ask
+
+    ask(request)
+
+
+if __name__ == "__main__":
+    cli.run_command(__doc__, {"train": train, "check": check, "predict": predict})
