@@ -1,10 +1,10 @@
 """Made for every batch: what a microphone, a room and another voice do to a clip. Training sees no clip twice.
 
-On the waveform, while the network computes the batch before:
+On the waveform, while the network computes the batch before, at `--augmentation 1`:
 
-    speed and shift     the clip is read faster or slower, earlier or later; pitch and formants move with the speed
-    gain                louder or softer
-    background noise    a random piece of it, at a random signal-to-noise ratio
+    speed and shift     up to 15 % faster or slower, 0.1 s earlier or later; pitch and formants move with the speed
+    gain                up to 10 dB louder or softer
+    background noise    70 % of the clips get a random piece of it, at a signal-to-noise ratio of 0 to 30 dB
 
 On the mel spectrogram, inside the network and in training alone: `SpectrogramAugmentation`.
 """
@@ -18,61 +18,63 @@ from keras import ops
 
 from apps.speech.config import Config
 from apps.speech.features import PACKAGE
-from shared.batches import prepared_ahead
+from shared.batches import in_order, prepared_ahead, shuffled
+
+# At --augmentation 1
+SPEED_CHANGE = 0.15  # fraction
+TIME_SHIFT = 0.1  # seconds
+GAIN_CHANGE = 10.0  # decibels
+NOISE_FRACTION = 0.7  # of the clips
+SNR = 0.0, 30.0  # decibels, lowest and highest; not scaled
+MASK_SECONDS = 0.15  # longest stretch of time that is hidden
+MASK_BANDS = 7 / 40  # widest stretch of bands that is hidden, as a fraction of all
+MEL_WARP = 0.1  # largest change of the mel axis, as a fraction
 
 
-def training_batches(clips, noise: np.ndarray, config: Config, first_epoch: int = 0):
-    """Augmented batches of clips in random order, epoch after epoch without end.
-
-    What an epoch looks like depends on the seed and its number alone, so that a resumed run sees what an uninterrupted
-    one would have seen.
+def training_batches(clips, noise: np.ndarray, config: Config, first_epoch: int = 0, replicas: int = 1) -> tf.data.Dataset:
+    """Augmented batches of clips in random order, epoch after epoch without end, see `shared.batches.shuffled`.
 
     Args:
         clips: the training part, see `apps.speech.data.Clips`.
         noise: `(samples,)`, one long recording of background noise, from -1 to 1.
         config: the settings.
         first_epoch: number of the first epoch, counted from 0.
+        replicas: see `shared.batches.indices_by_length`.
 
     Returns:
-        A `tf.data.Dataset` of waveforms `(batch, samples)` and one-hot labels `(batch, classes)`, and the number of
-        batches in an epoch.
+        Waveforms `(batch, samples)` and one-hot labels `(batch, classes)`.
     """
     count, samples = clips.waveforms.shape
-    steps = -(-count // config.batch_size)
+    seed, batch_size = config.training.seed, config.training.batch_size
+    first_step = first_epoch * -(-count // batch_size)
 
-    def order() -> Iterator[tuple]:
-        epoch = first_epoch
-        while True:
-            rows = np.random.default_rng([config.seed, epoch]).permutation(count)
-            for step in range(steps):
-                picked = rows[step * config.batch_size : (step + 1) * config.batch_size]
-                yield clips.waveforms[picked], clips.labels[picked], [config.seed, epoch * steps + step]
-            epoch += 1
+    def pieces() -> Iterator[tuple]:
+        for step, rows in enumerate(shuffled(np.arange(count), batch_size, seed, first_epoch, replicas), start=first_step):
+            yield clips.waveforms[rows], clips.labels[rows], [seed, step]
 
     signature = (tf.TensorSpec([None, samples], tf.int16), tf.TensorSpec([None], tf.int64), tf.TensorSpec([2], tf.int32))
     background = tf.constant(noise, tf.float32)
 
     def batch(waveforms, labels, seed):
-        return augment(_to_float(waveforms), background, config, seed), tf.one_hot(labels, len(clips.class_names))
+        waveforms = augment(_to_float(waveforms), background, config.sample_rate, config.augmentation, seed)
+        return waveforms, tf.one_hot(labels, len(clips.class_names))
 
-    return prepared_ahead(order, signature, tf.data.INFINITE_CARDINALITY, batch), steps
+    return prepared_ahead(pieces, signature, tf.data.INFINITE_CARDINALITY, batch)
 
 
-def evaluation_batches(clips, batch_size: int):
-    """Clips as they are, in their order: a `tf.data.Dataset` of waveforms and one-hot labels."""
-    starts = range(0, len(clips.labels), batch_size)
-
-    def pieces() -> Iterator[tuple]:
-        return ((clips.waveforms[start : start + batch_size], clips.labels[start : start + batch_size]) for start in starts)
+def evaluation_batches(clips, batch_size: int, replicas: int = 1) -> tf.data.Dataset:
+    """Clips as they are, in their order: waveforms and one-hot labels; `replicas`: see `shared.batches.in_order`."""
+    batches = in_order(np.arange(len(clips.labels)), batch_size, replicas)
 
     def batch(waveforms, labels):
         return _to_float(waveforms), tf.one_hot(labels, len(clips.class_names))
 
     signature = (tf.TensorSpec([None, clips.waveforms.shape[1]], tf.int16), tf.TensorSpec([None], tf.int64))
-    return prepared_ahead(pieces, signature, len(starts), batch)
+    pieces = lambda: ((clips.waveforms[rows], clips.labels[rows]) for rows in batches)  # noqa: E731
+    return prepared_ahead(pieces, signature, len(batches), batch)
 
 
-def augment(waveforms, noise, config: Config, seed):
+def augment(waveforms, noise, sample_rate: int, strength: float, seed):
     """Change waveforms `(batch, samples)` at random; the same `seed` `(2,)` gives the same."""
     seeds = tf.unstack(tf.random.split(seed, 6))
     count, samples = tf.shape(waveforms)[0], tf.shape(waveforms)[1]
@@ -80,16 +82,16 @@ def augment(waveforms, noise, config: Config, seed):
     def uniform(number: int, low: float, high: float):
         return tf.random.stateless_uniform([count, 1], seeds[number], low, high)
 
-    speed = uniform(0, 1 - config.speed_change, 1 + config.speed_change)
-    shift = uniform(1, -1.0, 1.0) * config.time_shift * config.sample_rate
+    speed = 1 + min(strength * SPEED_CHANGE, 0.9) * uniform(0, -1.0, 1.0)
+    shift = uniform(1, -1.0, 1.0) * strength * TIME_SHIFT * sample_rate
     waveforms = read_at(waveforms, speed, shift)
-    waveforms *= _ratio(uniform(2, -config.gain_change, config.gain_change))
+    waveforms *= _ratio(strength * GAIN_CHANGE * uniform(2, -1.0, 1.0))
 
     starts = tf.random.stateless_uniform([count, 1], seeds[3], 0, tf.shape(noise)[0] - samples + 1, tf.int32)
     pieces = tf.gather(noise, starts + tf.range(samples))
     loudness = _loudness(waveforms) / tf.maximum(_loudness(pieces), 1e-5)
-    noisy = tf.cast(uniform(4, 0.0, 1.0) < config.noise_share, tf.float32)
-    waveforms += noisy * pieces * loudness * _ratio(-uniform(5, config.lowest_snr, config.highest_snr))
+    noisy = tf.cast(uniform(4, 0.0, 1.0) < strength * NOISE_FRACTION, tf.float32)
+    waveforms += noisy * pieces * loudness * _ratio(-uniform(5, *SNR))
     return tf.clip_by_value(waveforms, -1.0, 1.0)
 
 
@@ -103,12 +105,12 @@ def read_at(waveforms, speed, shift):
     middle = tf.cast(samples - 1, tf.float32) / 2
     position = middle + (time - middle) * speed + shift
     before = tf.floor(position)
-    share = position - before
+    fraction = position - before
     padded = tf.pad(waveforms, [[0, 0], [1, 1]])
     index = tf.cast(tf.clip_by_value(before, -1.0, tf.cast(samples, tf.float32) - 1), tf.int32) + 1
     inside = tf.cast((position > -1) & (position < tf.cast(samples, tf.float32)), tf.float32)
     left, right = (tf.gather(padded, index + step, batch_dims=1) for step in (0, 1))
-    return inside * (left * (1 - share) + right * share)
+    return inside * (left * (1 - fraction) + right * fraction)
 
 
 def _to_float(waveforms):
@@ -131,56 +133,38 @@ class SpectrogramAugmentation(keras.layers.Layer):
     as a longer or shorter vocal tract would (Jaitly and Hinton, 2013).
 
     Args:
-        time_masks, frequency_masks: how many.
+        masks: how many of each kind.
         longest: the longest time mask, in frames.
-        widest: the widest frequency mask, in bands.
-        warp: largest change of the mel axis, as a share.
+        strength: of the masks and the warp.
         seed: of the random numbers.
     """
 
-    def __init__(
-        self,
-        time_masks: int,
-        longest: int,
-        frequency_masks: int,
-        widest: int,
-        warp: float,
-        seed: int,
-        dtype="float32",
-        **kwargs,
-    ):
+    def __init__(self, masks: int, longest: int, strength: float, seed: int, dtype="float32", **kwargs):
         super().__init__(dtype=dtype, **kwargs)
-        self.time_masks, self.longest = time_masks, longest
-        self.frequency_masks, self.widest = frequency_masks, widest
-        self.warp = warp
-        self.seed = seed
+        self.masks, self.longest, self.strength, self.seed = masks, longest, strength, seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def call(self, decibels, training=False):
-        if not training:
+        if not training or not self.strength:
             return decibels
         batch, frames, mels = ops.shape(decibels)
-        if self.warp:
-            decibels = self._warped(decibels, batch, mels)
+        decibels = self._warped(decibels, batch, mels)
         shown = ops.ones((1, 1, 1))
-        for count, length, most, axis in (
-            (self.time_masks, frames, self.longest, (batch, frames, 1)),
-            (self.frequency_masks, mels, self.widest, (batch, 1, mels)),
-        ):
-            for _ in range(count):
-                shown = shown * ops.reshape(self._mask(batch, length, most), axis)
+        for _ in range(self.masks):
+            shown = shown * ops.reshape(self._mask(batch, frames, self.strength * self.longest), (batch, frames, 1))
+            shown = shown * ops.reshape(self._mask(batch, mels, self.strength * MASK_BANDS * mels), (batch, 1, mels))
         mean = ops.mean(decibels, axis=(1, 2), keepdims=True)
         return mean + shown * (decibels - mean)
 
-    def _mask(self, batch, length, most):
+    def _mask(self, batch, length, most: float):
         """`(batch, length)`: 0 within a stretch of at most `most`, 1 outside."""
-        size = self._uniform(batch) * (most + 1)
+        size = self._uniform(batch) * (min(int(most), length) + 1)
         start = self._uniform(batch) * (length - size)
         places = ops.cast(ops.arange(length), "float32")[None]
         return ops.cast((places < start) | (places >= start + ops.floor(size)), "float32")
 
     def _warped(self, decibels, batch, mels):
-        factor = 1 + self.warp * (2 * self._uniform(batch) - 1)
+        factor = 1 + min(self.strength * MEL_WARP, 0.9) * (2 * self._uniform(batch) - 1)
         position = ops.clip(ops.cast(ops.arange(mels), "float32")[None] * factor, 0, mels - 1)
         # Linear interpolation as a matrix (batch, from, to): 1 - distance, where that is above 0
         distance = ops.abs(position[:, None, :] - ops.cast(ops.arange(mels), "float32")[None, :, None])
@@ -193,5 +177,5 @@ class SpectrogramAugmentation(keras.layers.Layer):
         return shape
 
     def get_config(self):
-        names = "time_masks", "longest", "frequency_masks", "widest", "warp", "seed"
+        names = "masks", "longest", "strength", "seed"
         return super().get_config() | {name: getattr(self, name) for name in names}

@@ -1,4 +1,4 @@
-"""Look at recordings before training on them: python -m apps.speech.check (or: make speech-check)."""
+"""Look at recordings before training on them: make speech-check."""
 
 import hashlib
 from collections import Counter
@@ -9,21 +9,24 @@ import pandas as pd
 import soundfile
 
 from apps.speech import audio, data
-from apps.speech.config import PRESETS, Config
-from apps.speech.train import train
-from shared import cli
+from apps.speech.config import Config
+from apps.speech.train import prepare
 from shared.check import Findings, repeated, tell
 from shared.plots import plt
 
 MIN_OF_A_WORD = 10  # training clips
 SILENT = 1e-3  # greatest sample of a clip, 1 being full scale: -60 dB
 SPEAKERS_SHOWN = 40
-CLIPPED = 0.01  # share of a clip's samples at full scale
+CLIPPED = 0.01  # fraction of a clip's samples at full scale
 
 
-def check(config: Config) -> Findings:
+def check(config: Config, speech: data.Speech) -> None:
+    """Print what the recordings hold, what speaks against training on them and, if nothing does, how long training takes."""
+    tell(look(config, speech), config, lambda: {"training": (prepare(config, speech), config.training.epochs)})
+
+
+def look(config: Config, speech: data.Speech) -> Findings:
     """Count, measure and compare the clips that `load` makes of the recordings."""
-    speech, _ = data.load(config)
     parts = {"train": speech.train, "validation": speech.validation, "test": speech.test}
     names = speech.train.class_names
     counts = pd.DataFrame({part: np.bincount(clips.labels, minlength=len(names)) for part, clips in parts.items()}, [*names])
@@ -55,8 +58,8 @@ def check(config: Config) -> Findings:
             remarks.append(
                 f"{longer} recordings are longer than --clip-seconds {config.clip_seconds}: only their loudest part is used."
             )
-    if shared := about.loc["of words, also in train", "test"]:
-        remarks.append(f"{shared} test clips also stand in train: test is easier than new recordings will be.")
+    if known := int(about.loc["of words, also in train", "test"]):
+        remarks.append(f"{known} test clips also stand in train: test is easier than new recordings will be.")
     obstacles = [
         f"'{name}' has {count} training clips; {MIN_OF_A_WORD} are the fewest that say anything. Record more."
         for name, count in counts["train"].items()
@@ -124,12 +127,3 @@ def _plot(train: data.Clips, peaks: np.ndarray, config: Config):
             axis.plot(times, audio.to_float(train.waveforms[rows[0]]), linewidth=0.5)
             axis.set(xlabel="seconds", title=train.class_names[number])
     return figure
-
-
-def main() -> None:
-    config = cli.parse(PRESETS, __doc__)
-    tell(check(config), train, PRESETS, config)
-
-
-if __name__ == "__main__":
-    cli.run(main)

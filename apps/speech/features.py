@@ -19,7 +19,7 @@ class LogMelSpectrogram(keras.layers.Layer):
     """Waveforms `(batch, samples)` to decibels `(batch, frames, mels)`, as librosa's `melspectrogram` and `power_to_db`.
 
     Args:
-        sample_rate: samples a second.
+        sample_rate: samples per second.
         window_length: samples that one frame looks at, under a Hann window.
         hop_length: samples from one frame to the next.
         mels: bands, on Slaney's mel scale, each of area 1.
@@ -130,15 +130,3 @@ def _hertz_to_mel(hertz):
 
 def _mel_to_hertz(mel):
     return np.where(mel < 15, mel / 0.015, 1000 * np.exp(np.log(6.4) / 27 * (mel - 15)))
-
-
-def deltas(features):
-    """Slope over time of `(batch, frames, features)`: a straight line through 9 frames, as `librosa.feature.delta` has it.
-
-    At both ends the first and the last frame are repeated (librosa's mode "nearest").
-    """
-    width = 4
-    steps = np.arange(-width, width + 1)
-    padded = ops.concatenate([features[:, :1]] * width + [features] + [features[:, -1:]] * width, axis=1)
-    frames = ops.shape(features)[1]
-    return sum(float(step) * padded[:, n : n + frames] for n, step in enumerate(steps)) / float((steps**2).sum())

@@ -5,9 +5,9 @@ import numpy as np
 from keras import layers, ops
 
 from apps.speech import audio
-from apps.speech.augment import SpectrogramAugmentation
+from apps.speech.augment import MASK_SECONDS, SpectrogramAugmentation
 from apps.speech.config import Config
-from apps.speech.features import CepstralCoefficients, LogMelSpectrogram, deltas
+from apps.speech.features import CepstralCoefficients, LogMelSpectrogram
 from shared import rnn
 
 KERNEL = 5  # frames and coefficients that a convolution looks at
@@ -42,7 +42,7 @@ def build_model(config: Config, num_classes: int, mean, variance) -> keras.Model
     waveform = keras.Input((config.samples,), name="waveform")
     mel = _augmented(config, _log_mel(config)(waveform))
     x, _, _ = _layers(config, mel, mean, variance)
-    x = rnn.pool(x, config.pooling, bidirectional=config.bidirectional)
+    x = rnn.pool(x, config.pooling, bidirectional=config.recurrent.bidirectional)
     return keras.Model(waveform, _logits(config, num_classes, x), name="network")
 
 
@@ -85,8 +85,8 @@ def zero_memory(config: Config) -> dict[str, list]:
     for filters in config.filters:
         pasts.append(np.zeros((1, KERNEL - 1, width, channels), np.float32))
         width, channels = (width + 1) // 2, filters
-    one = np.zeros((1, config.units), np.float32)
-    return {"pasts": pasts, "states": [[one] * rnn.STATES_PER_LAYER[config.cell]] * config.num_layers}
+    one = np.zeros((1, config.recurrent.units), np.float32)
+    return {"pasts": pasts, "states": [[one] * rnn.STATES_PER_LAYER[config.recurrent.cell]] * config.recurrent.num_layers}
 
 
 def _log_mel(config: Config, center: bool = True) -> keras.layers.Layer:
@@ -104,30 +104,17 @@ def _log_mel(config: Config, center: bool = True) -> keras.layers.Layer:
 
 def _augmented(config: Config, mel):
     """In training; else as it is."""
-    longest = round(config.longest_mask * config.sample_rate / config.hop_length)
-    masks = config.time_masks, longest, config.frequency_masks, config.widest_mask
-    return SpectrogramAugmentation(*masks, config.mel_warp, config.seed, name="augmentation")(mel)
+    longest = round(MASK_SECONDS * config.sample_rate / config.hop_length)
+    seed = config.training.seed
+    return SpectrogramAugmentation(config.masks, longest, config.augmentation, seed, name="augmentation")(mel)
 
 
 def _layers(config: Config, mel, mean, variance, pasts=None, states=None):
     """From mel spectrogram to the recurrent stack's outputs `(batch, frames, features)`, pasts and states."""
     mfcc = CepstralCoefficients(config.n_mfcc, name="mfcc")(mel)
     x = layers.Normalization(mean=mean, variance=variance, name="normalization")(mfcc)
-    x = ops.stack([x, deltas(x), deltas(deltas(x))] if config.deltas else [x], axis=-1)
-    x, pasts = _convolutions(config, x, pasts)
-    x, states = rnn.recurrent_stack(
-        x,
-        cell=config.cell,
-        units=config.units,
-        num_layers=config.num_layers,
-        bidirectional=config.bidirectional,
-        dropout=config.dropout,
-        residual=config.residual,
-        normalization=config.normalization,
-        activation=config.activation,
-        return_state=True,
-        initial_state=states,
-    )
+    x, pasts = _convolutions(config, ops.expand_dims(x, -1), pasts)
+    x, states = rnn.recurrent_stack(x, **vars(config.recurrent), return_state=True, initial_state=states)
     return x, pasts, states
 
 
@@ -150,5 +137,5 @@ def _convolutions(config: Config, x, pasts=None):
 
 
 def _logits(config: Config, num_classes: int, x):
-    x = layers.Dropout(config.dropout, name="head_dropout")(x)
+    x = layers.Dropout(config.recurrent.dropout, name="head_dropout")(x)
     return ops.cast(layers.Dense(num_classes, name="logits")(x), "float32")

@@ -1,14 +1,18 @@
-"""Which word is it? python -m apps.speech.predict clip.wav other.flac (or: make speech-predict ARGS='clip.wav')."""
+"""Ask a trained run: make speech-predict ARGS='clip.wav'."""
 
 import shlex
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import tyro
+import keras
+import numpy as np
+import soundfile
+from rich.console import Console
+from rich.progress import Progress
 
-from shared import cli, runs
+from apps.speech import audio, stream  # stream's imports register the layers that the saved model is made of
+from apps.speech.config import Config, Request
+from shared import runs
 from shared.cli import UserError
 
 TOP = 3
@@ -16,40 +20,11 @@ BLOCK_SECONDS = 2.0  # of a recording at a time
 LONG = 1.5  # a recording of so many clips' length, or more, may hold more than one word
 
 
-@dataclass(frozen=True)
-class Request:
-    clips: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Recordings of a word each: WAV, FLAC, OGG or MP3, any sample rate and number of channels."""
-    stream: str | None = None
-    """A long recording; prints the commands in it with their times."""
-    microphone: bool = False
-    """Detect commands until Ctrl-C (needs the package sounddevice)."""
-    threshold: float | None = None
-    """Probability, 0 to 1, from which a command counts, for --stream and --microphone. None: the one chosen on validation."""
-    carry_state: bool = False
-    """Compute each frame once instead of sliding a window. Faster, but much worse unless the network was trained for it."""
-    run: str | None = None
-    """Run folder to ask; None: the newest finished run."""
-
-    def __post_init__(self):
-        if self.threshold is not None and not 0 <= self.threshold <= 1:
-            raise UserError(f"--threshold is a probability, 0 to 1; got {self.threshold}.")
-        if (given := bool(self.clips) + bool(self.stream) + self.microphone) != 1:
-            raise UserError(f"Give recordings of a word each, or --stream FILE, or --microphone; got {given} of the three.")
-        if self.clips and (self.carry_state or self.threshold is not None):
-            raise UserError("--threshold and --carry-state are for --stream and --microphone; leave them out for clips.")
-
-
 def predict(request: Request) -> None:
     """Print label, probability and runners-up of each clip; or the commands in a stream, as they are detected."""
     folder = runs.find("speech", request.run)
     metrics = runs.read_json(folder / "metrics.json")
     print(f"Loading {folder}, trained on {metrics['dataset']} (preset {metrics['preset']}).", file=sys.stderr)
-
-    # Recordings are looked at before TensorFlow is imported, so that a mistake in them is answered at once.
-    from apps.speech import audio
-    from apps.speech.config import Config
-
     config = runs.read_config(folder, Config)
     waveforms, problems = _read_clips(request.clips, config)
     if request.stream:
@@ -61,9 +36,7 @@ def predict(request: Request) -> None:
 
 
 def _read_clips(clips: tuple[str, ...], config) -> tuple[dict, list[str]]:
-    """Waveforms `(samples,)` by name, and what is wrong with the recordings that can't be read."""
-    from apps.speech import audio
-
+    """Waveforms `(samples,)` by name, and what is wrong with the recordings that cannot be read."""
     waveforms, problems = {}, []
     for clip in clips:
         try:
@@ -82,16 +55,12 @@ def _read_clips(clips: tuple[str, ...], config) -> tuple[dict, list[str]]:
 
 
 def _answer(request: Request, folder: Path, config, metrics: dict, waveforms: dict) -> None:
-    import keras
-
-    from apps.speech import stream  # its imports register the layers that the saved model is made of
-
     model = keras.models.load_model(folder / "model.keras", compile=False)
     if waveforms:
         _name_words(waveforms, model, metrics["class_names"])
         return
     source = stream.make_source(config, model, request.carry_state)
-    threshold = metrics["stream_threshold"] if request.threshold is None else request.threshold
+    threshold = metrics["stream"]["threshold"] if request.threshold is None else request.threshold
     detector = stream.Detector(metrics["class_names"], source.seconds_per_posterior, threshold)
     how = "The state is carried from frame to frame" if request.carry_state else "A window slides over the sound"
     print(f"{how}; a command counts from a probability of {threshold:.2f}.", file=sys.stderr)
@@ -103,8 +72,6 @@ def _answer(request: Request, folder: Path, config, metrics: dict, waveforms: di
 
 def _name_words(waveforms: dict, model, class_names: list[str]) -> None:
     """Print label, probability and runners-up of each clip."""
-    import numpy as np
-
     probabilities = model.predict(np.stack([*waveforms.values()]), batch_size=64, verbose=0)
     for clip, row in zip(waveforms, probabilities, strict=True):
         best = row.argsort()[::-1][:TOP]
@@ -114,13 +81,6 @@ def _name_words(waveforms: dict, model, class_names: list[str]) -> None:
 
 def _blocks(path: Path, config):
     """A recording block by block, with its progress on a terminal; silence follows, so that its last word is complete."""
-    import numpy as np
-    import soundfile
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from apps.speech import audio
-
     console = Console(stderr=True)
     # Commands go to standard output: only a terminal's may pass through the progress bar.
     options = {"transient": True, "disable": not console.is_terminal, "redirect_stdout": sys.stdout.isatty()}
@@ -145,12 +105,4 @@ def _microphone(config):
             while True:
                 yield microphone.read(step)[0][:, 0]
     except sounddevice.PortAudioError as error:
-        raise UserError(f"The microphone can't be read: {error}.") from None
-
-
-def main() -> None:
-    predict(tyro.cli(Request, description=__doc__))
-
-
-if __name__ == "__main__":
-    cli.run(main)
+        raise UserError(f"The microphone cannot be read: {error}.") from None

@@ -6,99 +6,58 @@ import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-from sklearn.metrics import precision_recall_fscore_support
 
 from apps.speech import audio
 from apps.speech.augment import augment
 from apps.speech.config import Config
-from apps.speech.data import SILENCE, UNKNOWN, Clips
+from apps.speech.data import SILENCE, UNKNOWN, Clips, Speech
 from shared import classification, report
-from shared.plots import figure_image, plot_history, plt, save_figure
+from shared.plots import plot_history, plt, save_figure
 
-ROWS = {"network": "test", "baseline": "baseline"}
 MISTAKES_SHOWN = 12
 SPEAKERS_SHOWN = 20
 CLIPS_DRAWN = 3
 
 
-def predict(model: keras.Model, clips: Clips) -> np.ndarray:
-    """What a model says of clips, `(n, classes)`, in their order."""
-    pieces = [clips.waveforms[start : start + 128] for start in range(0, len(clips.labels), 128)]
-    return np.concatenate([model.predict_on_batch(audio.to_float(piece)) for piece in pieces])
-
-
-class ConfusionMatrices(keras.callbacks.Callback):
-    """Write the validation part's confusion matrix into TensorBoard after each epoch (IMAGES tab).
-
-    Args:
-        folder: of the logs.
-        validation: its clips.
-    """
-
-    def __init__(self, folder: Path, validation: Clips):
-        super().__init__()
-        self.folder = folder
-        self.validation = validation
-
-    def on_epoch_end(self, epoch, logs=None):
-        clips = self.validation
-        figure = classification.draw_confusion(clips.labels, predict(self.model, clips), clips.class_names)
-        with tf.summary.create_file_writer(str(self.folder)).as_default():
-            tf.summary.image("confusion matrix", figure_image(figure)[None], step=epoch)
-
-
-def write(folder: Path, summary: dict, test: Clips, probabilities: dict[str, np.ndarray]) -> pd.DataFrame:
-    """Plots (PNG), mistakes.csv, words.csv and report.md.
+def write(folder: Path, metrics: dict, test: Clips, probabilities: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Plots (PNG), mistakes.csv, words.csv, speakers.csv and report.md.
 
     Args:
         folder: the run folder.
-        summary: what goes into metrics.json.
+        metrics: what goes into metrics.json.
         test: the test clips.
-        probabilities: `(n, classes)` of the network as "test", of the baseline as "baseline".
+        probabilities: `(n, classes)` on them, of "network" and "baseline".
 
     Returns:
         All mistakes, the most confident first, with the number of their row.
     """
-    title = f"{summary['app']} on {summary['dataset']} (test)"  # a sample's plot can't be taken for Speech Commands'
-    plots, of_network = folder / "plots", probabilities["test"]
-    classification.plot_confusion(plots / "confusion_matrix.png", test.labels, of_network, test.class_names, title)
-    candidates = {"network": of_network, "baseline": probabilities["baseline"]}
-    classification.plot_reliability(plots / "reliability.png", test.labels, candidates, title)
-    plot_false_alarms(plots / "false_alarms.png", test, candidates, title)
+    on = f"{metrics['app']} on {metrics['dataset']}"  # a sample's plot cannot be taken for Speech Commands'
+    classification.plot_all(folder / "plots", test.labels, probabilities, test.class_names, f"{on} (test)")
+    plot_false_alarms(folder / "plots" / "false_alarms.png", test, probabilities, f"{on} (test)")
     curves = [["loss", "val_loss"], ["accuracy", "val_accuracy"], ["gradient_norm"]]
-    history = pd.read_csv(folder / "history.csv")
-    plot_history(plots / "training.png", history, curves, f"{summary['app']} on {summary['dataset']}")
-    words, mistakes, speakers = (table(test, of_network) for table in (table_of_words, table_of_mistakes, table_of_speakers))
+    plot_history(folder / "plots" / "training.png", pd.read_csv(folder / "history.csv"), curves, on)
+    words = classification.per_class(test.labels, probabilities["network"], test.class_names)
+    mistakes, speakers = (table(test, probabilities["network"]) for table in (table_of_mistakes, table_of_speakers))
     words.to_csv(folder / "words.csv", index_label="word")
     mistakes.to_csv(folder / "mistakes.csv", index=False)
     if len(speakers):
         speakers.to_csv(folder / "speakers.csv", index_label="speaker")
     shown = mistakes[:MISTAKES_SHOWN]
     sections = [
-        *(f"**Warning:** {warning}\n" for warning in summary["warnings"]),
+        *(f"**Warning:** {warning}\n" for warning in metrics["warnings"]),
         *report.markdown_table(words, "word"),
         "",
         *_lines_about_speakers(speakers),
-        listening(summary),
+        describe_stream(metrics["stream"]),
         "",
-        *(
-            f"![{name}](plots/{name}.png)"
-            for name in ("training", "confusion_matrix", "false_alarms", "reliability", "augmentation")
-        ),
+        *report.images("training", "false_alarms", *classification.PLOTS, "augmentation"),
         "",
         f"## Most confident mistakes: {len(shown)} of {len(mistakes)}, all of them in mistakes.csv",
         "",
         *(f"- **{row.label}**, predicted {row.predicted} {row.probability:.3f}: {row.source}" for row in shown.itertuples()),
     ]
-    report.write_markdown(folder, summary, report.scores(summary, ROWS), "test", sections)
+    report.write_markdown(folder, metrics, sections)
     return mistakes
-
-
-def table_of_words(clips: Clips, probabilities: np.ndarray) -> pd.DataFrame:
-    """Precision, recall, F1 and number of clips of each word."""
-    classes = range(len(clips.class_names))
-    rows = precision_recall_fscore_support(clips.labels, probabilities.argmax(axis=1), labels=classes, zero_division=0)
-    return pd.DataFrame(dict(zip(("precision", "recall", "f1", "clips"), rows, strict=True)), index=clips.class_names)
 
 
 def table_of_speakers(clips: Clips, probabilities: np.ndarray) -> pd.DataFrame:
@@ -135,8 +94,8 @@ def false_alarm_rates(clips: Clips, probabilities: np.ndarray, thresholds: np.nd
     """What happens where a word counts as detected if its probability reaches a threshold.
 
     Returns:
-        For each threshold the share of the clips without a command (_unknown_, _silence_) in which one is detected (false
-        accepts), and the share of the commands that are not detected, or are taken for another (false rejects).
+        For each threshold the fraction of the clips without a command (_unknown_, _silence_) in which one is detected (false
+        accepts), and the fraction of the commands that are not detected, or are taken for another (false rejects).
     """
     commands = [row for row, name in enumerate(clips.class_names) if name not in (UNKNOWN, SILENCE)]
     detected, certainty = np.array(commands)[probabilities[:, commands].argmax(axis=1)], probabilities[:, commands].max(axis=1)
@@ -154,7 +113,7 @@ def plot_false_alarms(file: Path, clips: Clips, candidates: dict[str, np.ndarray
         accepts, rejects = false_alarm_rates(clips, probabilities, thresholds)
         axes.plot(thresholds, accepts, f"C{number}-", label=f"{name}: false accepts")
         axes.plot(thresholds, rejects, f"C{number}--", label=f"{name}: false rejects")
-    axes.set(xlabel="threshold on the probability", ylabel="share of the clips", xlim=(0, 1), ylim=(0, 1))
+    axes.set(xlabel="threshold on the probability", ylabel="fraction of the clips", xlim=(0, 1), ylim=(0, 1))
     axes.legend()
     save_figure(figure, file, title)
 
@@ -164,12 +123,14 @@ def _number_of(name: str, clips: Clips) -> int:
     return clips.class_names.index(name) if name in clips.class_names else -1
 
 
-def show_augmentation(folder: Path, config: Config, features: keras.Model, clips: Clips, noise: np.ndarray) -> None:
+def show_augmentation(folder: Path, config: Config, features: keras.Model, speech: Speech) -> None:
     """A few clips as they are and as training may see them: `plots/augmentation.png` and, to listen to, TensorBoard."""
+    clips = speech.train
     spoken = np.flatnonzero(clips.labels != _number_of(SILENCE, clips))
     rows = spoken[:: max(1, len(spoken) // CLIPS_DRAWN)][:CLIPS_DRAWN]
     before = audio.to_float(clips.waveforms[rows])
-    after = augment(tf.constant(before), tf.constant(noise), config, tf.constant([config.seed, 0])).numpy()
+    seed = tf.constant([config.training.seed, 0])
+    after = augment(tf.constant(before), tf.constant(speech.noise), config.sample_rate, config.augmentation, seed).numpy()
     figure, axes = plt.subplots(2 * len(rows), 3, figsize=(12, 3.2 * len(rows)))
     sounds = {}
     for part, waveforms in enumerate((before, after)):
@@ -190,24 +151,24 @@ def show_augmentation(folder: Path, config: Config, features: keras.Model, clips
     _sounds_to_tensorboard(folder, config, sounds)
 
 
-def listening(summary: dict) -> str:
-    """How a window that slides does on long recordings, in words."""
+def describe_stream(found: dict) -> str:
+    """What a sliding window detects on long recordings, in words; see `apps.speech.stream.evaluate`."""
     text = (
-        f"On {summary['stream_minutes']:.1f} minutes made of the test clips with gaps and noise between them, at the threshold "
-        f"{summary['stream_threshold']:.2f} that was best on validation: {summary['stream_hits']} of "
-        f"{summary['stream_commands']} commands detected, {_false_accepts(summary, 'stream_')}; "
-        f"{summary['stream_times_real_time']:.0f} times faster than real time."
+        f"On {found['minutes']:.1f} minutes made of the test clips with gaps and noise between them, at the threshold "
+        f"{found['threshold']:.2f} that was best on validation: {found['hits']} of {found['commands']} commands detected, "
+        f"{_false_accepts(found)}; {found['times_real_time']:.0f} times faster than real time."
     )
-    if "stream_command_free_minutes" not in summary:
+    free = found["command_free"]
+    if free is None:
         return text
     return (
-        f"{text} On {summary['stream_command_free_minutes']:.1f} minutes without a command (test clips of _unknown_ and "
-        f"_silence_, each once): {_false_accepts(summary, 'stream_command_free_')}."
+        f"{text} On {free['minutes']:.1f} minutes without a command (test clips of _unknown_ and _silence_, each once): "
+        f"{_false_accepts(free)}."
     )
 
 
-def _false_accepts(summary: dict, prefix: str) -> str:
-    rate, low, high = (summary[f"{prefix}false_accepts_per_hour{end}"] for end in ("", "_low", "_high"))
+def _false_accepts(found: dict) -> str:
+    rate, low, high = (found[f"false_accepts_per_hour{end}"] for end in ("", "_low", "_high"))
     return f"{rate:.0f} false accepts per hour (95 % interval {low:.0f} to {high:.0f})"
 
 
