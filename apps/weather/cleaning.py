@@ -35,7 +35,8 @@ POSSIBLE = (  # how a quantity's name begins, its unit, least and greatest value
     (re.compile(r"^raining(?![a-z])", re.IGNORECASE), "s", (0, np.inf)),
 )
 OTHER_STEPS = 10  # from so many rows on at another step than most, one after the other, it is no gap
-MAX_BETWEEN = 0.05  # share of the rows that may lie between the steps, and are left out
+MAX_GAP = 6  # rows that are missing in a row and get interpolated; no window reaches across a longer gap
+MAX_BETWEEN = 0.05  # fraction of the rows that may lie between the steps, and are left out
 NOTHING, DAY = np.timedelta64(0), pd.Timedelta(days=1)
 TIME_OF_DAY, TIME_OF_YEAR = [[f"{wave} of {span}" for wave in ("sine", "cosine")] for span in ("day", "year")]
 COSTLIEST = "of rows in longer gaps, those in which"
@@ -44,15 +45,10 @@ COSTLIEST = "of rows in longer gaps, those in which"
 class Cleaned(NamedTuple):
     place: str
     table: pd.DataFrame  # regular rows by time, no value missing
-    piece: np.ndarray  # (rows,) number of the unbroken stretch; -1: in a gap too long to fill
-    borders: np.ndarray  # (rows,) 0 train, 1 validation, 2 test
+    segment_id: np.ndarray  # (rows,) number of the unbroken stretch; -1: in a gap too long to fill
+    split: np.ndarray  # (rows,) 0 train, 1 validation, 2 test
     imputed: pd.DataFrame  # columns as in `table`; True where a value was interpolated: it knows what comes after it
     report: pd.DataFrame
-
-    @property
-    def filled(self) -> np.ndarray:
-        """`(rows,)`, True where any value of a row was interpolated."""
-        return self.imputed.to_numpy().any(axis=1)
 
 
 def clean(
@@ -61,8 +57,8 @@ def clean(
     """Make the rows of every place's table (by time) regular and whole.
 
     In this order: rows are sorted, repeated time stamps go (the first stays), missing ones are put in (but for those of gaps
-    longer than a day and than `config.longest_gap`), missing codes and impossible values become missing, gaps of at most
-    `config.longest_gap` rows are interpolated, the rows of longer ones marked; wind becomes a vector, time of day and of year
+    longer than a day and than `MAX_GAP`), missing codes and impossible values become missing, gaps of at most
+    `MAX_GAP` rows are interpolated, the rows of longer ones marked; wind becomes a vector, time of day and of year
     sine and cosine.
 
     Args:
@@ -77,18 +73,16 @@ def clean(
     """
     if not config.clean:
         return [_as_they_are(table, place, config, cut) for place, table in tables.items()]
-    regular = {place: _regular_rows(table, place, config) for place, table in tables.items()}
+    regular = {place: _regular_rows(table, place) for place, table in tables.items()}
     steps = {place: step_of(table.index) for place, (table, _) in regular.items()}
     if len(set(steps.values())) > 1:
         found = ", ".join(f"{step} in {place}" for place, step in steps.items())
         raise UserError(f"All places have one step between their rows; got {found}. Bring all to one first.")
     times = np.unique(np.concatenate([table.index.to_numpy() for table, _ in regular.values()]))[: config.limit]
-    part = cut_in_time(len(times), config) if cut else np.zeros(len(times), int)
+    part = cut_in_time(len(times), config.split) if cut else np.zeros(len(times), int)
     regular = {place: (table[: times[-1]], done) for place, (table, done) in regular.items() if table.index[0] <= times[-1]}
     return [
-        _whole_values(
-            table, done, place, part[np.searchsorted(times, table.index.to_numpy())], config, (offsets or {}).get(place)
-        )
+        _whole_values(table, done, place, part[np.searchsorted(times, table.index.to_numpy())], (offsets or {}).get(place))
         for place, (table, done) in regular.items()
     ]
 
@@ -111,12 +105,12 @@ def _as_they_are(table: pd.DataFrame, place: str, config: Config, cut: bool) -> 
         )
     table = table.iloc[: config.limit]
     nothing = np.zeros(len(table), int)
-    borders = cut_in_time(len(table), config) if cut else nothing
+    split = cut_in_time(len(table), config.split) if cut else nothing
     imputed = pd.DataFrame(False, table.index, table.columns)
-    return Cleaned(place, table, nothing, borders, imputed, _report(place, [("rows taken as they are", len(table))]))
+    return Cleaned(place, table, nothing, split, imputed, _report(place, [("rows taken as they are", len(table))]))
 
 
-def _regular_rows(table: pd.DataFrame, place: str, config: Config) -> tuple[pd.DataFrame, list[tuple[str, int]]]:
+def _regular_rows(table: pd.DataFrame, place: str) -> tuple[pd.DataFrame, list[tuple[str, int]]]:
     """A row at every step, but for those in gaps of more than a day, which no part is to be made of; and what was done."""
     done = [
         ("rows read", len(table)),
@@ -144,7 +138,7 @@ def _regular_rows(table: pd.DataFrame, place: str, config: Config) -> tuple[pd.D
         )
     absent = ~regular.isin(table.index)
     lengths = _run_lengths(absent)
-    long = absent & (lengths > config.longest_gap) & (lengths * step > DAY)
+    long = absent & (lengths > MAX_GAP) & (lengths * step > DAY)
     done.append(("missing time stamps, put in", int((absent & ~long).sum())))
     if long.any():
         done.append(("missing time stamps in gaps of more than a day", int(long.sum())))
@@ -155,8 +149,7 @@ def _whole_values(
     table: pd.DataFrame,
     done: list[tuple[str, int]],
     place: str,
-    borders: np.ndarray,
-    config: Config,
+    split: np.ndarray,
     offset: pd.Series | None,
 ) -> Cleaned:
     """No value missing or impossible, but in the rows of long gaps."""
@@ -164,12 +157,12 @@ def _whole_values(
     imputed = table.isna()
     missing = imputed.any(axis=1).to_numpy()
     lengths = _run_lengths(missing)
-    too_long = missing & (lengths > config.longest_gap)
-    done.append((f"rows interpolated, in gaps of at most {config.longest_gap}", int((missing & ~too_long).sum())))
+    too_long = missing & (lengths > MAX_GAP)
+    done.append((f"rows interpolated, in gaps of at most {MAX_GAP}", int((missing & ~too_long).sum())))
     done.append(("rows in longer gaps, left out", int(too_long.sum())))
     done += _costliest(imputed[too_long])
     # Part by part: what is filled in for training must not come from what is to be forecast.
-    table = pd.concat([table[borders == part].interpolate(limit_direction="both") for part in np.unique(borders)])
+    table = pd.concat([table[split == part].interpolate(limit_direction="both") for part in np.unique(split)])
     done += [(f"'{column}' never changes", len(table)) for column in table if table[column].nunique() == 1]
     if empty := [column for column in table if table[column].isna().any()]:
         raise UserError(
@@ -180,10 +173,10 @@ def _whole_values(
         done.append(("rows brought to UTC, as their offset from it changes", len(offset)))
     behind_gap = np.diff(table.index, prepend=table.index[:1]) > step_of(table.index)
     starts = ~too_long & (np.concatenate([[True], too_long[:-1]]) | behind_gap)
-    piece = np.where(too_long, -1, np.cumsum(starts) - 1)
+    segment_id = np.where(too_long, -1, np.cumsum(starts) - 1)
     table = _with_clock(table, offset)
     imputed = imputed.reindex(columns=table.columns, fill_value=False)
-    return Cleaned(place, table, piece, borders, imputed, _report(place, done))
+    return Cleaned(place, table, segment_id, split, imputed, _report(place, done))
 
 
 def _believable(table: pd.DataFrame, done: list[tuple[str, int]], place: str) -> pd.DataFrame:
@@ -285,9 +278,9 @@ def _costliest(missing: pd.DataFrame) -> list[tuple[str, int]]:
     return [(f"{COSTLIEST} '{name}' is missing, most of all columns (--inputs names those to use)", int(counts.max()))]
 
 
-def cut_in_time(rows: int, config: Config) -> np.ndarray:
+def cut_in_time(rows: int, split: tuple[float, float]) -> np.ndarray:
     """The first rows are for training, the last for test; as the benchmark counts them (Zhou et al., 2021)."""
-    train, test = int(rows * config.train_share), int(rows * (1 - config.train_share - config.validation_share) + 1e-9)
+    train, test = int(rows * split[0]), int(rows * (1 - sum(split)) + 1e-9)
     return np.repeat(np.arange(3), [train, rows - train - test, test])
 
 

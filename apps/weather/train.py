@@ -1,150 +1,166 @@
-"""Train on a weather station's past, evaluate, report: python -m apps.weather.train (or: make weather)."""
+"""Train on a station's past, evaluate, report: make weather."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from apps.weather.config import PRESETS, Config
-from shared import cli, runs
+import keras
+import numpy as np
+import tensorflow as tf
+
+from apps.weather import baseline, batches, report, scoring
+from apps.weather.cleaning import DAY
+from apps.weather.config import Config
+from apps.weather.data import Series, statistics
+from apps.weather.intervals import fit_widening
+from apps.weather.model import PinballLoss, build_model, build_servable
+from apps.weather.segments import set_linear
+from shared import checkpoints, rnn, runs, training
+from shared.environment import environment
+from shared.report import announce
 
 
-def train(config: Config) -> Path:
-    """Train, evaluate once on test, and write the run folder. Returns its path."""
-    # Imported here, so that --help and a wrong flag are answered at once; Keras after the data, so that a bad file is too.
-    import numpy as np
+@dataclass(frozen=True)
+class Experiment(training.Experiment):
+    """What `prepare` returns, with what `evaluate` needs beside the network."""
 
-    from apps.weather import baseline, data, scoring, windows
-    from apps.weather.cleaning import DAY, TIME_OF_DAY, TIME_OF_YEAR
+    mean: np.ndarray  # (columns,) over the training rows
+    deviation: np.ndarray
+    values: np.ndarray  # (rows, columns) float32, normalised
+    observed: np.ndarray  # (rows, K) the columns that are forecast; NaN where a value was imputed
+    forecast: list[int]  # their numbers
+    linear: baseline.Linear
 
-    # 1. Data, and the baseline
-    series = data.load(config)
-    config = data.with_step(config, series)
-    starts = windows.split(series.piece, series.filled, series.borders, config)
-    data.check_windows(series, starts, config)
-    mean, deviation = data.statistics(series)
-    values = ((series.values - mean) / deviation).astype(np.float32)
-    observed = np.where(series.imputed, np.float32(np.nan), values)  # what was filled in is no truth to be judged by
-    clock = [number for number, name in enumerate(series.columns) if name in (*TIME_OF_DAY, *TIME_OF_YEAR)]
-    everything = [number for number in range(len(series.columns)) if number not in clock]
-    forecast = [series.target] if config.channels == "target" else everything
-    linear = baseline.Linear(observed, values, starts, forecast, config)
 
-    from apps.weather import report
-    from apps.weather.intervals import fit_widening
-    from apps.weather.model import PinballLoss, bounds, build_calibrated, build_model, build_servable
-    from shared import gradients, rnn, training
-    from shared.report import announce
-
-    report.print_cleaning(series)
-    sizes = [f"{len(part):,}" for part in starts]
-    step = config.every * series.step
+def prepare(config: Config, series: Series) -> Experiment:
+    """Everything before the first step: normalisation, baseline, batches, the compiled network."""
+    # 1. Normalised values
+    strategy = training.setup(config.training)
+    windows, origins = series.windows, series.origins
+    sizes = [f"{len(part):,}" for part in origins]
     print(f"{series.name}: {sizes[0]} windows to train, {sizes[1]} to validate, {sizes[2]} to test.")
-    print(f"A step is {step}; from {config.longest_history} of them the next {config.horizon} are forecast.")
-    training.setup(config.seed, config.deterministic, config.precision)
-    about = runs.environment(series.name, series.fingerprint)
-    run = runs.Run.resume("weather", config, about) if config.resume else runs.Run.start("weather", config, about)
+    print(f"A step is {windows.stride * series.step}; from {windows.history} of them the next {windows.horizon} are forecast.")
+    mean, deviation = statistics(series)
+    values = ((series.values - mean) / deviation).astype(np.float32)
+    measured = np.where(series.imputed, np.float32(np.nan), values)
+    columns = [number for number in range(len(series.columns)) if number not in series.clock]
+    forecast = columns if config.head == "segments" else [series.target]
+    alone = config.head == "segments"
+    linear = baseline.Linear(values, measured, origins, forecast, windows, config.metric, alone)
 
-    # 2. Model
-    callbacks = training.make_callbacks(run.path, "val_loss", config.patience, config.resume)
-    resume = callbacks[-1]
-    batches, steps = windows.training_batches(values, starts.train, config, resume.first_epoch)
-    ridges = [linear.weights(length) for length in config.history] if config.linear == "ridge" else []
-    network = build_model(config, len(series.columns), forecast, clock, ridges)
-    learning_rate = training.warmup_cosine(config.learning_rate, steps * config.epochs, warmup=0.05)
-    network.compile(
-        optimizer=gradients.AdamW(
-            learning_rate, config.weight_decay, clipping=config.clipping, clip_threshold=config.clip_threshold
-        ),
-        loss=PinballLoss(config.quantiles),
-        jit_compile=False,
-    )
-    for layer, kernel in rnn.explain_kernels(network).items():
-        print(f"{layer} runs as {kernel}")
+    # 2. Batches
+    settings, replicas = config.training, strategy.num_replicas_in_sync
+    steps = -(-len(origins.train) // settings.batch_size)
+    validation = batches.evaluation_batches(values, origins.validation, windows, forecast, settings.batch_size, replicas)
 
-    # 3. Training
-    network.fit(
-        windows.for_network(batches, forecast, config, steps, resume.first_epoch),
-        epochs=resume.last_epoch(config.epochs),
-        initial_epoch=resume.first_epoch,
-        steps_per_epoch=steps,
-        validation_data=windows.for_network(windows.batches_in_order(values, starts.validation, config), forecast, config),
-        shuffle=False,  # the batches come in an order of their own
-        callbacks=callbacks,
-        verbose=training.verbosity(),
-    )
-    training.restore_best(network, run.path)
+    def batches_from(first_epoch: int) -> tf.data.Dataset:
+        of_training = windows, forecast, settings.batch_size, settings.seed, first_epoch, replicas
+        found = batches.training_batches(values, origins.train, *of_training)
+        return batches.for_network(found, config.head, settings.seed, first_epoch * steps, settings.epochs * steps)
 
-    # 4. Intervals, calibrated on validation; from here on the model is what will be served
-    calibrated = build_calibrated(config, network)
-    if len(config.quantiles) > 1:
-        truth = scoring.truth_of(observed, starts.validation, forecast, config)
-        uncalibrated = scoring.forecast_all(scoring.forecaster(calibrated, values, config), starts.validation)
-        widening = fit_widening(truth, uncalibrated, config.quantiles, config.coverage)
-        calibrated.get_layer("calibration").set_weights([widening])
+    # 3. Network
+    with strategy.scope():
+        network = build_model(config, len(series.columns), forecast, series.clock)
+        if config.head == "segments":
+            set_linear(network, linear)
+        network.compile(
+            optimizer=training.make_optimizer(settings, steps),
+            loss=PinballLoss(config.quantiles),
+            jit_compile=False,
+        )
+    normalised = mean, deviation, values, measured[:, forecast], forecast
+    validation = batches.for_network(validation, config.head)
+    return Experiment(series, network, batches_from, steps, validation, *normalised, linear)
+
+
+def train(config: Config, series: Series) -> Path:
+    """Train, evaluate once on test, and write the run folder. Returns its path."""
+    report.print_cleaning(series)
+    experiment = prepare(config, series)
+    network = experiment.network
+    with runs.open_run("weather", config, environment(series)) as run:
+        for layer, kernel in rnn.explain_kernels(network).items():
+            print(f"{layer} runs as {kernel}")
+        callbacks, resume = training.make_callbacks(run.path, "val_loss", config.training)
+        network.fit(
+            experiment.batches(resume.first_epoch),
+            epochs=resume.last_epoch(config.training.epochs),
+            initial_epoch=resume.first_epoch,
+            steps_per_epoch=experiment.steps,
+            validation_data=experiment.validation_batches,
+            shuffle=False,  # the batches come in an order of their own
+            callbacks=callbacks,
+            verbose=training.verbosity(),
+        )
+        checkpoints.restore_best(network, run.path)
+        servable = calibrate(config, experiment)
+        servable.save(run.path / "model.keras")
+        evaluation, errors = evaluate(config, experiment, servable)
+        metrics = training.describe("weather", config, experiment, resume) | evaluation
+        report.write(run.path, metrics, series, errors, float(experiment.deviation[series.target]))
+        place = experiment.forecast.index(series.target)
+        report.plot_forecasts(run.path / "plots", series, errors["network"], servable, place)
+        path = run.finish(metrics)
+    announce(path, metrics, report.scores(metrics), "make weather-predict ARGS='--data new.csv'")
+    return path
+
+
+def calibrate(config: Config, experiment: Experiment) -> keras.Model:
+    """What is served: the network in the data's own units, its intervals widened by what validation says."""
+    series, forecast = experiment.data, experiment.forecast
     target = forecast.index(series.target)
-    build_servable(config, calibrated, mean, deviation, forecast, target).save(run.path / "model.keras")
+    servable = build_servable(config, experiment.network, experiment.mean, experiment.deviation, forecast, target)
+    if config.interval is not None:
+        forecaster, origins = _forecaster(experiment, servable), series.origins.validation
+        targets = experiment.observed[series.windows.target_rows(origins)]
+        widening = fit_widening(targets, scoring.forecast_all(forecaster, origins), config.interval)
+        servable.get_layer("calibration").set_weights([widening])
+    return servable
 
-    # 5. Test, touched here and nowhere before; baselines; report
-    lowest = (bounds(config, len(forecast), target) - mean[forecast]) / deviation[forecast]
-    forecasters = {
-        "test": scoring.forecaster(calibrated, values, config, lowest),
-        **baseline.all_baselines(linear, values, forecast, config, max(1, round(DAY / series.step))),
-    }
-    errors = {who: scoring.measure(says, observed, starts.test, forecast, target, config) for who, says in forecasters.items()}
-    on_validation = scoring.measure(forecasters["test"], observed, starts.validation, forecast, target, config)
-    strongest = min(errors.keys() - {"test"}, key=lambda who: errors[who].by_window[config.metric].mean())
-    lead = scoring.lead(errors["test"], errors[strongest], config)
-    summary = {
-        "app": "weather",
-        "preset": config.preset,
-        "dataset": series.name,
+
+def evaluate(config: Config, experiment: Experiment, servable: keras.Model) -> tuple[dict, dict[str, scoring.Errors]]:
+    """Measure what is served, and the baselines, on test, on which nothing is chosen.
+
+    Returns:
+        The part of metrics.json that is about quality, and all errors on test by who made them.
+    """
+    series, forecast, windows = experiment.data, experiment.forecast, experiment.data.windows
+    target = forecast.index(series.target)
+    unit, day = float(experiment.deviation[series.target]), max(1, round(DAY / series.step))
+    network = _forecaster(experiment, servable)
+    baselines = baseline.make_baselines(experiment.linear, experiment.values, forecast, windows, day)
+
+    def measure(forecaster, origins):
+        return scoring.measure(forecaster, experiment.observed, windows, origins, target)
+
+    errors = {who: measure(says, series.origins.test) for who, says in {"network": network, **baselines}.items()}
+    strongest = min(baselines, key=lambda who: errors[who].by_window[config.metric].mean())
+    lead = scoring.lead(errors["network"], errors[strongest], windows, config.metric)
+    evaluation = {
+        "metric": config.metric,
+        "higher_is_better": False,
         "target": series.columns[series.target],
         "columns": series.columns,
         "forecast": [series.columns[number] for number in forecast],
         "row_seconds": series.step.total_seconds(),
-        "horizon": config.horizon,
-        "metric": config.metric,
-        "linear_history": linear.best,
-        "seed": config.seed,
-        "parameters": network.count_params(),
-        "epochs": resume.epochs,
-        "interrupted": network.interrupted,
-        "train_seconds": resume.seconds,
+        "linear_history": experiment.linear.history,
+        "validation": {"network": scoring.summarise(measure(network, series.origins.validation), unit)},
+        "test": {who: scoring.summarise(found, unit) for who, found in errors.items()},
+        **lead.describe(config.metric, f"the strongest baseline ({report.NAMES[strongest]})"),
     }
-    for who, found in {"validation": on_validation, **errors}.items():
-        summary |= scoring.summarise(who, found, float(deviation[series.target]), config)
-    if len(config.quantiles) > 1:
-        summary |= {
-            "coverage": config.coverage,
-            "test_coverage": float(np.nanmean(errors["test"].target_inside)),
-            "test_width": float(errors["test"].target_width.mean() * deviation[series.target]),
-        }
-    summary["beats_baseline"] = lead.verdict == "better"
-    summary["lead"] = {
-        "metric": config.metric,
-        "baseline": report.NAMES[strongest],
-        **lead._asdict(),
-        "verdict": lead.verdict,
-    }
-    scale, title = (float(mean[series.target]), float(deviation[series.target])), f"{series.name} (test), {summary['target']}"
-    drawn = starts.test, errors["test"], forecasters["test"], target, scale
-    report.plot_forecasts(run.path / "plots", series, *drawn, config, title)
-    report.write(run.path, summary, series, starts.test, errors, config, scale[1])
-    run.write_json("metrics.json", summary)
-    training.remove_training_state(run.path)
-    path = run.finish()
-    strongest_name = f"the strongest baseline ({report.NAMES[strongest]}) by {config.metric}"
-    announce(path, summary, report.scores(summary), "test", strongest_name, "make weather-predict ARGS='--data new.csv'")
-    return path
+    if config.interval is not None:
+        inside, width = errors["network"].target_inside, errors["network"].target_width
+        evaluation["test"]["network"] |= {"coverage": float(np.nanmean(inside)), "width": float(width.mean() * unit)}
+        evaluation["interval"] = config.interval
+    return evaluation, errors
 
 
-def main() -> None:
-    config = runs.parse("weather", PRESETS, __doc__)
-    if not config.backtest:
-        train(config)
-    else:
-        from apps.weather.backtest import backtest
+def _forecaster(experiment: Experiment, servable: keras.Model) -> scoring.Forecaster:
+    """What the served model says, normalised."""
+    mean, deviation = (part[experiment.forecast][:, None] for part in (experiment.mean, experiment.deviation))
+    series = experiment.data
 
-        backtest(config)
+    def forecast(origins: np.ndarray) -> np.ndarray:
+        histories = series.values[series.windows.history_rows(origins)]
+        return ((servable.predict_on_batch(histories) - mean) / deviation).astype(np.float32)
 
-
-if __name__ == "__main__":
-    cli.run(main)
+    return forecast
