@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from shared import bptt, gradients, rnn, training
+from shared import bptt, checkpoints, gradients, rnn
 
 
 @pytest.mark.parametrize(("documents", "batch_size", "length"), [([1000], 4, 16), ([50, 1, 7, 300, 2, 64], 3, 10), ([5], 2, 9)])
@@ -128,11 +128,11 @@ class KillBeforeLastBatch(keras.callbacks.Callback):
 
 def test_a_run_killed_within_an_epoch_goes_on_with_the_state_it_had(tmp_path, monkeypatch):
     whole, *_ = fitted(False, epochs=1)
-    monkeypatch.setattr(training, "SAVE_EVERY", 0)
-    resume = training.Resume(tmp_path, {}, restore=False)
+    monkeypatch.setattr(checkpoints, "SAVE_EVERY", 0)
+    resume = checkpoints.Resume(tmp_path, {}, restore=False)
     with pytest.raises(Killed):
         fitted(False, epochs=1, extra=[resume, KillBeforeLastBatch()])
-    resumed, *_ = fitted(False, epochs=1, extra=[training.Resume(tmp_path, {}, restore=True)])
+    resumed, *_ = fitted(False, epochs=1, extra=[checkpoints.Resume(tmp_path, {}, restore=True)])
     for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     for one, other in zip(bptt.read_states(whole), bptt.read_states(resumed), strict=True):
@@ -199,7 +199,7 @@ def test_evaluation_of_documents_side_by_side_is_that_of_each_alone():
     assert together == pytest.approx(np.mean(nats), abs=1e-5)
 
 
-def test_what_the_callback_needs_is_told():
+def test_a_missing_need_of_the_callback_is_named():
     windows = bptt.contiguous_windows(np.array([9]), 2, 3)
     model = keras.Sequential([keras.Input((3, 2)), keras.layers.GRU(2)])
     model.compile(gradients.Adam(), "mse")
@@ -213,7 +213,7 @@ def test_what_the_callback_needs_is_told():
 
 
 def test_another_backend_is_refused(monkeypatch):
-    """Keras's JAX trainer keeps the state outside the model: every window would start from zero without a word."""
+    """Keras's JAX trainer keeps the state outside the model: every window would start from zero without a message."""
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(RuntimeError, match="needs Keras's TensorFlow backend; got jax"):
         bptt.TruncatedBPTT()

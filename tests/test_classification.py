@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
 
 from shared import classification
 
@@ -36,11 +36,11 @@ def test_reliability_equals_scikit_learns_curve():
     rng = np.random.default_rng(0)
     positive = rng.uniform(0.5, 1, 1000)  # class 1 is always the one predicted
     labels = (rng.random(1000) < positive**2).astype(int)
-    confidence, gap, shares = classification.reliability(labels, np.stack([1 - positive, positive], axis=1))
+    confidence, gap, fractions = classification.reliability(labels, np.stack([1 - positive, positive], axis=1))
     accuracies, means = calibration_curve(labels, positive, n_bins=10)
     np.testing.assert_allclose(confidence, means)
     np.testing.assert_allclose(confidence + gap, accuracies)
-    assert shares.sum() == pytest.approx(1)
+    assert fractions.sum() == pytest.approx(1)
 
 
 def test_several_classes():
@@ -55,3 +55,26 @@ def test_most_confident_mistakes_come_first():
     probabilities = np.array([[0.4, 0.6], [0.9, 0.1], [0.2, 0.8], [0.99, 0.01]])
     assert classification.confident_mistakes(np.array([0, 0, 1, 1]), probabilities, most=5).tolist() == [3, 0]
     assert classification.confident_mistakes(np.array([0, 0, 1, 1]), probabilities, most=1).tolist() == [3]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_best_threshold_has_the_highest_f1_of_all(seed):
+    """Against scikit-learn's F1 at every threshold that makes a difference."""
+    rng = np.random.default_rng(seed)
+    positive = rng.random(60) < 0.3
+    probability = np.round(np.clip(0.3 * positive + 0.7 * rng.random(60), 0, 1), 2)  # rounded: some are equal
+    scores = [f1_score(positive, probability >= threshold) for threshold in np.unique(probability)]
+    threshold = classification.best_threshold(positive, probability)
+    at_best = classification.measure_at(positive, probability, threshold)
+    assert at_best["f1"] == pytest.approx(max(scores))
+    predicted = probability >= threshold
+    assert at_best["precision"] == pytest.approx(precision_score(positive, predicted))
+    assert at_best["recall"] == pytest.approx(recall_score(positive, predicted))
+
+
+def test_a_threshold_above_every_probability_finds_nothing():
+    assert classification.measure_at(np.array([True, False]), np.array([0.4, 0.2]), 0.5) == {
+        "precision": 0,
+        "recall": 0,
+        "f1": 0,
+    }

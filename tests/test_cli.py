@@ -15,10 +15,15 @@ REPOSITORY = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)
+class Group:
+    cell: Literal["gru", "lstm"] = "gru"
+
+
+@dataclass(frozen=True)
 class Config:
     preset: Literal["default", "best"] = "default"
     units: int = 8
-    cell: Literal["gru", "lstm"] = "gru"
+    group: Group = Group()
 
 
 PRESETS = {"default": Config(), "best": Config(preset="best", units=64)}
@@ -29,12 +34,12 @@ PRESETS = {"default": Config(), "best": Config(preset="best", units=64)}
     [
         ([], Config()),
         (["--preset", "best"], Config("best", 64)),
-        (["--preset=best", "--cell", "lstm"], Config("best", 64, "lstm")),
+        (["--preset=best", "--cell", "lstm"], Config("best", 64, Group("lstm"))),
         (["--units", "3", "--preset", "best"], Config("best", 3)),
     ],
 )
 def test_flags_override_the_preset(args, expected):
-    assert cli.parse(PRESETS, "", args) == expected
+    assert cli.parse("program", PRESETS, "", args) == expected
 
 
 @pytest.mark.parametrize(
@@ -48,7 +53,7 @@ def test_flags_override_the_preset(args, expected):
 )
 def test_a_wrong_flag_ends_with_status_2_and_names_itself(args, named, capsys):
     with pytest.raises(SystemExit) as stop:
-        cli.parse(PRESETS, "", args)
+        cli.parse("program", PRESETS, "", args)
     assert stop.value.code == 2
     assert named in capsys.readouterr().err
 
@@ -90,22 +95,25 @@ def test_a_defect_keeps_its_traceback():
         cli.run(raising(OSError(errno.EIO, "odd")))
 
 
-HELP = """
-import contextlib, io, runpy, sys
-sys.argv = ["command", "--help"]
-with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
-    runpy.run_module(MODULE, run_name="__main__")
-assert "--help" in printed.getvalue()
-print(sorted({"tensorflow", "keras", "sklearn"} & set(sys.modules)))
-"""
+def test_run_command_calls_the_one_that_is_named(capsys):
+    def train(args):
+        """Train it.
 
+        And more.
+        """
+        given.append(args)
 
-@pytest.mark.parametrize("module", ["train", "predict"])
-@pytest.mark.parametrize("app", sorted(path.parent.name for path in REPOSITORY.glob("apps/*/train.py")))
-def test_help_is_answered_before_tensorflow_is_imported(app, module):
-    code = HELP.replace("MODULE", repr(f"apps.{app}.{module}"))
-    answer = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
-    assert (answer.stderr, answer.stdout) == ("", "[]\n")
+    given, commands = [], {"train": train}
+    cli.run_command("An app.", commands, ["train", "--epochs", "2"])
+    assert given == [["--epochs", "2"]]
+    for args in ([], ["--help"], ["-h"]):
+        cli.run_command("An app.", commands, args)
+        assert capsys.readouterr().out.splitlines()[:3] == ["An app.", "", "  train      Train it."]
+    with pytest.raises(SystemExit) as stop:
+        cli.run_command("An app.", commands, ["trian"])
+    assert stop.value.code == 2
+    assert "'trian' is not a command; there are train." in capsys.readouterr().err
+    assert len(given) == 1
 
 
 def test_this_tree_is_what_is_tested():

@@ -35,10 +35,18 @@ def test_seven_more_of_a_thousand_are_a_draw(wins, losses, verdict):
 
 
 def test_blocks_widen_the_interval_of_dependent_neighbours():
-    differences = np.repeat(np.random.default_rng(0).normal(size=200), 24)  # 24 neighbours that say the same
+    differences = np.repeat(np.random.default_rng(0).normal(size=200), 24)  # 24 neighbours that are the same
     alone, blocks = (paired_bootstrap(differences, 0, higher_is_better=True, block=block) for block in (1, 24))
     assert (blocks.high - blocks.low) / (alone.high - alone.low) == pytest.approx(24**0.5, rel=0.1)
     assert blocks.high - blocks.low == pytest.approx(2 * 1.96 * differences.std() / 200**0.5, rel=0.1)
+
+
+def test_a_lead_becomes_its_entries_of_the_metrics():
+    entries = Lead(0.02, 0.01, 0.03).describe("accuracy", "n-grams")
+    lead = {"metric": "accuracy", "baseline": "n-grams", "mean": 0.02, "low": 0.01, "high": 0.03, "verdict": "better"}
+    assert entries == {"beats_baseline": True, "lead": lead}
+    for drawn_or_lost in (Lead(0.02, -0.01, 0.05), Lead(-0.02, -0.03, -0.01)):
+        assert drawn_or_lost.describe("accuracy")["beats_baseline"] is False
 
 
 def test_the_verdict_needs_an_interval_beyond_zero():

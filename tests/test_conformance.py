@@ -1,17 +1,19 @@
-"""What every app has to do, whatever it is about; a copied app is found and tested by itself.
+"""What every app has to do, whatever it is about, and what all code keeps to; a copied app is found and tested by itself.
 
 Each is trained by command, on its generated sample with the smoke preset; what can be asked of the run folder is asked of that.
 """
 
+import ast
 import contextlib
 import dataclasses
 import importlib
 import inspect
 import io
+import itertools
 import json
 import re
-import runpy
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,11 +23,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shared import cli, new, rehearsal, runs, training
+from shared import cli, runs, settings, training
+from tools import list_apps
 
 REPOSITORY = Path(__file__).parent.parent
 FILES = (
     "README.md",
+    "__main__.py",
     "baseline.py",
     "check.py",
     "config.py",
@@ -33,19 +37,38 @@ FILES = (
     "model.py",
     "predict.py",
     "report.py",
-    "sample.py",
     "train.py",
 )
 FUNCTIONS = {
-    "data": "load",
-    "model": "build_model",
-    "train": "train",
-    "predict": "predict",
-    "check": "check",
-    "report": "write",
+    "data": ("load",),
+    "model": ("build_model",),
+    "train": ("prepare", "train", "evaluate"),
+    "predict": ("predict",),
+    "check": ("check", "look"),
+    "report": ("write",),
+    "__main__": ("train", "check", "predict"),
 }
+CHANGES = "## To make it yours, change these places"
+MAX_SETTINGS = 16  # of an app's own, beside those of shared/settings.py
+MAX_FUNCTION, MAX_FILE = 50, 350  # lines; of a function, those below its docstring
 SMOKE = ("--preset", "smoke", "--data", "None", "--dataset", "sample")  # an app that was made one's own has data of its own
-METRICS = ("app", "preset", "dataset", "seed", "parameters", "epochs", "train_seconds", "beats_baseline")
+METRICS = {  # metrics.json of every app, whatever else it holds
+    "app": str,
+    "preset": str,
+    "dataset": str,
+    "split": str,
+    "seed": int,
+    "parameters": int,
+    "epochs": int,
+    "train_seconds": float,
+    "interrupted": bool,
+    "metric": str,
+    "higher_is_better": bool,
+    "beats_baseline": bool,
+    "lead": dict,
+    "validation": dict,
+    "test": dict,
+}
 
 
 class App:
@@ -56,12 +79,16 @@ class App:
         self.folder = REPOSITORY / "apps" / name
         self.presets = self.module("config").PRESETS
         self.config = replace(self.presets["smoke"], data=None, dataset="sample")
+        self.commands = self.module("__main__")
 
     def module(self, name: str):
         return importlib.import_module(f"apps.{self.name}.{name}")
 
+    def load(self, config=None):
+        return self.module("data").load(config or self.config)
 
-@pytest.fixture(scope="module", params=new.apps(REPOSITORY))
+
+@pytest.fixture(scope="module", params=list_apps(REPOSITORY))
 def app(request):
     return App(request.param)
 
@@ -85,60 +112,143 @@ def trained(app, tmp_path_factory):
     """The run folder that the smoke command leaves, what it printed, and the snapshot taken on the way."""
     here, snapshot = tmp_path_factory.mktemp(app.name), Snapshot(tmp_path_factory.mktemp(f"{app.name}_cut"))
     make = training.make_callbacks
+
+    def with_snapshot(*args):
+        callbacks, resume = make(*args)
+        return [snapshot, *callbacks], resume
+
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
         patch.chdir(here)
-        patch.setattr(training, "make_callbacks", lambda *args: [snapshot, *make(*args)])
-        patch.setattr(sys, "argv", ["train", *SMOKE])
-        runpy.run_path(str(app.folder / "train.py"), run_name="__main__")  # as the command does
+        patch.setattr(training, "make_callbacks", with_snapshot)
+        app.commands.train([*SMOKE])
     [folder] = (here / "runs" / app.name).iterdir()
     return folder, printed.getvalue(), snapshot
 
 
 def test_files_and_functions_have_the_same_names(app):
-    assert {file for file in FILES if (app.folder / file).exists()} >= set(FILES) - {"sample.py"}
-    for module, function in FUNCTIONS.items():
-        found = getattr(app.module(module), function)
-        assert inspect.getdoc(found), f"{found} has no docstring"
+    assert {path.name for path in app.folder.iterdir()} >= set(FILES)
+    for module, functions in FUNCTIONS.items():
+        for function in functions:
+            found = getattr(app.module(module), function)
+            assert inspect.getdoc(found), f"{found} has no docstring"
+    assert CHANGES in (app.folder / "README.md").read_text()
+
+
+def test_presets_are_complete(app):
     assert {"smoke", "default"} <= set(app.presets)
-    assert new.CHANGES in (app.folder / "README.md").read_text()
     for name, preset in app.presets.items():
         assert preset.preset == name
-        assert {"data", "dataset", "seed", "epochs", "patience", "deterministic", "resume"} <= set(dataclasses.asdict(preset))
+        assert {"data", "dataset"} <= set(dataclasses.asdict(preset))
+        assert isinstance(preset.recurrent, settings.Recurrent)
+        assert isinstance(preset.training, settings.Training)
 
 
-def test_every_knob_is_explained(app, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["train", "--help"])
-    with pytest.raises(SystemExit) as stop:
-        app.module("train").main()
-    assert stop.value.code == 0
-    text = capsys.readouterr().out
-    lines = (app.folder / "config.py").read_text().splitlines()
-    for field in dataclasses.fields(app.config):
-        assert cli.flag(field.name) in text
-        row = next(number for number, line in enumerate(lines) if line.startswith(f"    {field.name}: "))
-        assert lines[row + 1].startswith('    """'), f"{field.name} has no comment below it"
+def test_an_app_has_few_settings_of_its_own(app):
+    own = {field.name for field in dataclasses.fields(app.config)} - {"preset", "recurrent", "training"}
+    assert len(own) <= MAX_SETTINGS, own
+    common = {field.name for group in (settings.Recurrent, settings.Training) for field in dataclasses.fields(group)}
+    assert not common & own  # flags are flat
+
+
+def explanations(source: Path, kind: type) -> dict[str, str]:
+    """What a dataclass's source says below each of its fields, but for those that are groups of settings."""
+    [found] = [
+        node for node in ast.parse(source.read_text()).body if isinstance(node, ast.ClassDef) and node.name == kind.__name__
+    ]
+    below = {
+        node.target.id: text.value.value
+        for node, text in itertools.pairwise(found.body)
+        if isinstance(node, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+    }
+    assert below.keys() >= {field.name for field in dataclasses.fields(kind)} - {"recurrent", "training", "preset"}
+    return below
+
+
+def squeezed(text: str) -> str:
+    """Without spaces and the lines that --help draws around it."""
+    return re.sub(r"[\s│|]", "", text)
+
+
+HELP = """
+import contextlib, io, runpy, sys
+sys.argv = ["python -m", COMMAND, "--help"]
+with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.suppress(SystemExit):
+    runpy.run_module(MODULE, run_name="__main__", alter_sys=True)
+print(sorted({"tensorflow", "keras", "sklearn"} & set(sys.modules)))
+print(printed.getvalue())
+"""
+
+
+@pytest.mark.parametrize("command", ["train", "check", "predict"])
+def test_help_explains_every_setting_and_is_answered_before_tensorflow_is_imported(app, command):
+    code = HELP.replace("COMMAND", repr(command)).replace("MODULE", repr(f"apps.{app.name}"))
+    answer = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert answer.stderr == ""
+    imported, *lines = answer.stdout.splitlines()
+    assert imported == "[]"
+    assert f"python -m apps.{app.name} {command}" in lines[0]
+    own, common = app.folder / "config.py", REPOSITORY / "shared" / "settings.py"
+    groups = [(own, type(app.config)), (common, settings.Recurrent), (common, settings.Training)]
+    if command == "predict":
+        groups = [(own, app.module("config").Request)]
+    for source, kind in groups:
+        for name, text in explanations(source, kind).items():
+            assert squeezed(text) in squeezed(answer.stdout), name
+
+
+def test_prepare_makes_an_experiment(app, monkeypatch):
+    """Everything before the first step, from data that was loaded before, and nothing on disk."""
+    splits = app.load()
+    assert splits.name == "sample"
+    assert re.fullmatch("[0-9a-f]{16}", splits.fingerprint)
+    experiment = app.module("train").prepare(app.config, splits)
+    assert isinstance(experiment, training.Experiment)
+    assert experiment.network.compiled
+    assert experiment.steps >= 1
+    first, again = (next(iter(experiment.batches(0)))[0] for _ in range(2))
+    keras.tree.map_structure(np.testing.assert_array_equal, first, again)  # an epoch's batches depend on its number alone
+    assert len(next(iter(experiment.validation_batches))) >= 2
+    assert not runs.ROOT.exists()
 
 
 def test_the_smoke_command_leaves_a_whole_run_that_says_it_was_the_sample(app, trained):
     folder, printed, _ = trained
     assert {path.name for path in folder.iterdir()} >= {*runs.REQUIRED, "history.csv", "report.md", "logs", "plots"}
-    metrics = json.loads((folder / "metrics.json").read_text())
-    assert set(METRICS) <= set(metrics)
-    assert (metrics["app"], metrics["preset"], metrics["dataset"]) == (app.name, "smoke", "sample")
-    metric = next(key for key in metrics if key.startswith("baseline_")).removeprefix("baseline_")
-    assert np.isfinite([metrics[f"{part}_{metric}"] for part in ("validation", "test", "baseline")]).all()
-    assert np.isfinite([value for value in metrics.values() if isinstance(value, float)]).all()
+    assert not [*folder.glob(runs.TRAINING_STATE), *folder.glob(runs.LOCK)]
     assert f"{app.name} on sample" in printed
     assert f"{app.name} on sample" in (folder / "report.md").read_text()
     assert f"make {app.name}-predict" in printed
-    saved = dataclasses.asdict(runs.read_config(folder, type(app.config)))
-    for setting, value in dataclasses.asdict(app.config).items():
-        assert saved[setting] == value or value is None, setting  # None may have been made a number by the data
+    assert runs.read_config(folder, type(app.config)) == app.config
+
+
+def test_metrics_keep_the_contract(app, trained):
+    metrics = json.loads((trained[0] / "metrics.json").read_text())
+    for key, kind in METRICS.items():
+        assert type(metrics[key]) is kind, key
+    assert (metrics["app"], metrics["preset"], metrics["dataset"]) == (app.name, "smoke", "sample")
+    assert (metrics["seed"], metrics["epochs"]) == (app.config.training.seed, app.config.training.epochs)
+    assert not metrics["interrupted"]
+
+    metric, lead = metrics["metric"], metrics["lead"]
+    assert {"network", "baseline"} <= set(metrics["test"])
+    assert "network" in metrics["validation"]
+    for part in ("validation", "test"):
+        for who, scores in metrics[part].items():
+            assert np.isfinite(scores[metric]), (part, who)
+            assert scores.keys() <= metrics["test"]["network"].keys()
+    assert set(lead) == {"metric", "baseline", "mean", "low", "high", "verdict"}
+    assert lead["low"] <= lead["mean"] <= lead["high"]
+    assert lead["verdict"] == ("better" if lead["low"] > 0 else "worse" if lead["high"] < 0 else "draw")
+    assert metrics["beats_baseline"] == (lead["verdict"] == "better")
+    if lead["metric"] == metric:
+        ahead = metrics["test"]["network"][metric] - metrics["test"]["baseline"][metric]
+        assert lead["mean"] == pytest.approx(ahead if metrics["higher_is_better"] else -ahead, rel=1e-3, abs=1e-5)
+    assert np.isfinite([value for value in metrics.values() if isinstance(value, float)]).all()
 
 
 def test_losses_and_gradients_are_finite(app, trained):
     history = pd.read_csv(trained[0] / "history.csv")
-    assert len(history) == app.config.epochs
+    assert len(history) == app.config.training.epochs
     assert np.isfinite(history[["loss", "val_loss", "gradient_norm"]]).all(axis=None)
     assert (history["gradient_norm"] > 0).all()
 
@@ -168,35 +278,43 @@ def test_an_epoch_moves_every_weight(trained):
 def test_a_run_cut_off_and_resumed_ends_as_an_uninterrupted_one(app, trained, monkeypatch):
     folder, _, snapshot = trained
     monkeypatch.chdir(snapshot.folder)
-    resumed = app.module("train").train(replace(app.config, resume=True))
+    app.commands.train([*SMOKE, "--resume"])
+    [resumed] = runs.finished(app.name)
     assert resumed.name == folder.name
-    one, other = (runs.read_json(path / "metrics.json") for path in (resumed, folder))
+    assert_same(*(runs.read_json(path / "metrics.json") for path in (resumed, folder)))
+
+
+def assert_same(one, other):
+    """But for what was timed."""
+    assert one.keys() == other.keys()
     for key, value in other.items():
-        if "second" not in key and "real_time" not in key:
+        if isinstance(value, dict):
+            assert_same(one[key], value)
+        elif "second" not in key and "real_time" not in key:
             assert one[key] == (pytest.approx(value, rel=1e-4, abs=1e-4) if isinstance(value, float) else value), key
 
 
 @pytest.mark.usefixtures("offline")
 def test_without_network_the_sample_stands_in(app, capsys):
-    loaded = app.module("data").load(replace(app.config, dataset="auto"))
-    splits = loaded if hasattr(loaded, "name") else loaded[0]
-    assert splits.name == "sample"
+    assert app.load(replace(app.config, dataset="auto")).name == "sample"
     assert "no route to host (test)" in capsys.readouterr().out
 
 
 def test_check_tells_what_the_data_holds_and_how_long_training_takes(app, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["check", *SMOKE])
-    network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-    monkeypatch.setattr(rehearsal, "rehearse", lambda train, config: rehearsal.Rehearsal(network, 12.5, config.epochs * 60.0))
-    app.module("check").main()
+    monkeypatch.setattr(training, "time_steps", lambda experiment: 12.5)
+    app.commands.check([*SMOKE])
     printed = capsys.readouterr().out
     assert "sample: " in printed
-    for name, preset in app.presets.items():
-        assert re.search(rf"{name} +│ +12.5 │ +{preset.epochs}.0 │ +8 │", printed), printed
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines() if "│" in line]
+    [(milliseconds, steps, epochs, minutes, _)] = [cells for name, *cells in rows if name == "training"]
+    assert (milliseconds, epochs) == ("12.5", f"{app.config.training.epochs}")
+    expected = 12.5 * int(steps.replace(",", "")) * app.config.training.epochs / 60_000
+    assert float(minutes) == pytest.approx(expected, abs=0.05)
     assert "cannot be trained on" not in printed
     assert {path.suffix for path in (runs.ROOT / app.name / "check").iterdir()} == {".png"}
 
 
+@pytest.mark.parametrize("command", ["train", "check"])
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -207,10 +325,43 @@ def test_check_tells_what_the_data_holds_and_how_long_training_takes(app, monkey
         (["--cell", "elman"], "invalid choice"),
     ],
 )
-def test_a_users_mistake_ends_with_status_2_and_nothing_written(app, args, message, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["train", *args])
+def test_a_users_mistake_ends_with_status_2_and_nothing_written(app, command, args, message, capsys):
     with pytest.raises(SystemExit) as stop:
-        cli.run(app.module("train").main)
+        cli.run(lambda: getattr(app.commands, command)(args))
     assert stop.value.code == 2
-    assert message in " ".join(capsys.readouterr().err.split())
+    assert message in " ".join(capsys.readouterr().err.replace("│", " ").split())
     assert not runs.ROOT.exists()
+
+
+def python_files(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (REPOSITORY / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize(
+    ("folder", "never"), [("shared", {"apps", "tools"}), ("apps", {"tools", "tests"}), ("tools", {"tests"})]
+)
+def test_imports_go_one_way(folder, never):
+    for file in python_files(folder):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.split(".")[0] for name in names} & never, file
+        if folder == "shared":
+            assert "importlib.import_module" not in file.read_text(), file
+
+
+def test_an_app_imports_no_other_app(app):
+    for file in python_files(f"apps/{app.name}"):
+        modules = [node.module for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ImportFrom)]
+        assert {module.split(".")[1] for module in modules if module.startswith("apps.")} <= {app.name}, file
+
+
+@pytest.mark.parametrize("file", python_files("apps", "shared", "tools"), ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_files_and_functions_are_short_and_explained(file):
+    tree = ast.parse(file.read_text())
+    assert ast.get_docstring(tree) or not tree.body
+    assert len(file.read_text().splitlines()) <= MAX_FILE
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            code = node.body[1:] if ast.get_docstring(node) else node.body
+            assert not code or node.end_lineno - code[0].lineno + 1 <= MAX_FUNCTION, node.name

@@ -1,4 +1,4 @@
-"""Length buckets, fingerprints, and the public dataset where it can't be had."""
+"""Length buckets, fingerprints, and the public dataset where it is not available."""
 
 import numpy as np
 import pytest
@@ -115,17 +115,58 @@ def test_a_damaged_prepared_dataset_says_which_folder_to_remove(tmp_path, monkey
         data.read_prepared("imdb_reviews/plain_text", ["train"])
 
 
+def load(choice, public):
+    return data.public_or_sample(choice, "IMDB", public, sample=lambda: "sample", about_sample="generated reviews")
+
+
+def not_available():
+    raise data.Unavailable("no route to host")
+
+
+@pytest.mark.parametrize("choice", ["auto", "imdb"])
+def test_the_public_dataset_is_taken_where_it_is_available(choice, capsys):
+    assert load(choice, lambda: "public") == "public"
+    assert capsys.readouterr().out == ""
+
+
+def test_without_it_the_sample_is_taken_with_a_banner_that_gives_the_reason(capsys):
+    assert load("auto", not_available) == "sample"
+    banner = capsys.readouterr().out
+    assert banner.startswith("=" * 80 + "\nIMDB is not available: no route to host.\n")
+    assert "SAMPLE, generated reviews" in banner
+
+
+def test_asked_for_by_name_it_has_to_be_available(capsys):
+    with pytest.raises(UserError, match="IMDB is not available: no route to host") as error:
+        load("imdb", not_available)
+    assert not isinstance(error.value, data.Unavailable)
+    assert capsys.readouterr().out == ""
+
+
+def test_the_sample_asked_for_by_name_comes_without_banner_and_without_asking_for_the_public_dataset(capsys):
+    assert load("sample", None) == "sample"
+    assert capsys.readouterr().out == ""
+
+
+def test_a_mistake_of_the_user_is_not_hidden_by_the_sample():
+    def mistake():
+        raise UserError("--limit 0")
+
+    with pytest.raises(UserError, match="--limit 0"):
+        load("auto", mistake)
+
+
 def test_missing_path_is_named():
     with pytest.raises(UserError, match=r"--data gone.csv: there is no such file or folder"):
         data.existing_path("--data", "gone.csv")
 
 
-def test_the_first_batch_is_one_that_replicas_share_evenly():
+def test_the_first_batch_is_one_that_replicas_split_evenly():
     """The remainder's place is another one; a lone batch is cut in two; every row stands in one batch."""
     for seed in range(10):
         batches = batching.indices_by_length(np.arange(19), 6, np.random.default_rng(seed), replicas=3)
         assert len(batches[0]) == 6
         assert sorted(np.concatenate(batches)) == list(range(19))
     assert [len(batch) for batch in batching.indices_by_length(np.arange(5), 6, replicas=2)] == [4, 1]
-    with pytest.raises(UserError, match="2 examples can't be shared by 3 GPUs"):
+    with pytest.raises(UserError, match="2 examples cannot be split over 3 GPUs"):
         batching.indices_by_length(np.arange(2), 6, replicas=3)

@@ -22,5 +22,5 @@ def test_every_file_that_a_guide_points_to_is_there(guide):
     text = guide.read_text()
     for target in re.findall(r"\]\(([^)#]+)\)", text):
         assert (guide.parent / target).exists(), target
-    for path in re.findall(r"\b(?:apps|shared|tests)/[\w/]+\.py", text):
+    for path in re.findall(r"\b(?:apps|shared|tests|tools)/[\w/]+\.py", text):
         assert (DOCS.parent / path).exists(), path

@@ -18,6 +18,7 @@ import soundfile
 
 from apps.sentiment import data as sentiment
 from apps.sentiment.config import PRESETS as SENTIMENT
+from apps.speech import catalogue
 from apps.speech import data as speech
 from apps.speech.config import PRESETS as SPEECH
 from apps.textgen import data as textgen
@@ -120,7 +121,7 @@ def test_another_content_than_published_is_refused_and_removed(host):
     assert download.fetch(source).read_bytes() == BYTES
 
 
-def test_a_missing_file_and_a_dead_host_are_told(host):
+def test_a_missing_file_and_a_dead_host_are_named(host):
     with pytest.raises(download.Unavailable, match="status 404"):
         download.fetch(download.Source(f"{host.address}/gone", "gone"))
     with pytest.raises(download.Unavailable, match=r"127.0.0.1:9 does not answer.*refused"):
@@ -184,7 +185,7 @@ def test_an_archive_is_unpacked_whole_though_an_earlier_attempt_was_killed(host)
     assert len(host.asked) == 1
 
 
-def test_a_cut_off_archive_is_told_and_removed(host):
+def test_a_cut_off_archive_is_reported_and_removed(host):
     with pytest.raises(download.Unavailable, match="can't be unpacked"):
         download.fetch_archive(serve(host, "a.tar.gz", archive({"a.txt": BYTES})[:-50_000]))
     assert left() == []
@@ -222,34 +223,37 @@ def reviews():
 
 @functools.cache
 def station():
-    times = pd.date_range("2009-01-01", periods=500, freq="10min")
-    rows = pd.DataFrame({"Date Time": times.strftime("%d.%m.%Y %H:%M:%S"), "T (degC)": np.sin(np.arange(500) / 20)})
+    times = pd.date_range("2009-01-01", periods=3_000, freq="10min")
+    rows = pd.DataFrame({"Date Time": times.strftime("%d.%m.%Y %H:%M:%S"), "T (degC)": np.sin(np.arange(3_000) / 20)})
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as packed:
         packed.writestr("jena_climate_2009_2016.csv", rows.to_csv(index=False))
     return content.getvalue()
 
 
-# module, its config, where its source stands, what the host sends, name of the public dataset and of its flag
+def plays():
+    return b"First Citizen:\nSpeak.\n" * 200
+
+
+# module, its presets, where its source stands, what the host sends, name of the public dataset and of its flag
 APPS = {
-    "sentiment": (sentiment, SENTIMENT, "IMDB", reviews, "imdb_reviews", "imdb"),
-    "textgen": (textgen, TEXTGEN, "SHAKESPEARE", lambda: b"First Citizen:\nSpeak.\n" * 200, "tiny_shakespeare", "shakespeare"),
-    "speech": (speech, SPEECH, "SPEECH_COMMANDS", recordings, "speech_commands_v0.02", "speech_commands"),
-    "weather": (weather, WEATHER, "JENA", station, "jena_2009_2016", "jena"),
+    "sentiment": (sentiment, SENTIMENT, (sentiment, "IMDB"), reviews, "imdb_reviews", "imdb"),
+    "textgen": (textgen, TEXTGEN, (textgen, "SHAKESPEARE"), plays, "tiny_shakespeare", "shakespeare"),
+    "speech": (speech, SPEECH, (catalogue, "SPEECH_COMMANDS"), recordings, "speech_commands_v0.02", "speech_commands"),
+    "weather": (weather, WEATHER, (weather, "JENA"), station, "jena_2009_2016", "jena"),
 }
 
 
 @pytest.fixture(params=APPS)
 def app(request, host, monkeypatch):
     """An app whose public dataset lies on the host, as a small copy."""
-    module, presets, constant, content, name, flag = APPS[request.param]
-    published = getattr(module, constant)
+    module, presets, place, content, name, flag = APPS[request.param]
+    published = getattr(*place)
     source = serve(host, published.name, content(), checksum=published.sha256 is not None)
-    monkeypatch.setattr(module, constant, source)
+    monkeypatch.setattr(*place, source)
 
     def load(dataset="auto"):
-        loaded = module.load(replace(presets["smoke"], data=None, dataset=dataset))
-        return loaded if hasattr(loaded, "name") else loaded[0]
+        return module.load(replace(presets["smoke"], dataset=dataset))
 
     return SimpleNamespace(load=load, source=source, name=name, flag=flag)
 
@@ -262,7 +266,7 @@ def test_the_first_start_downloads_and_the_second_does_not(app, host):
     assert not [name for name in left() if name.endswith((".part", ".tar.gz"))]
 
 
-def test_what_breaks_is_told_and_does_not_block_the_next_start(app, host, capsys):
+def test_what_breaks_is_reported_and_does_not_block_the_next_start(app, host, capsys):
     content = host.files[f"/{app.source.name}"]
     host.at_most = [len(content) // 2, 0]
     assert app.load().name == "sample"
@@ -273,7 +277,7 @@ def test_what_breaks_is_told_and_does_not_block_the_next_start(app, host, capsys
     assert app.load().name == app.name
 
 
-def test_a_damaged_file_is_told_and_does_not_block_the_next_start(app, host):
+def test_a_damaged_file_is_reported_and_does_not_block_the_next_start(app, host):
     content = host.files[f"/{app.source.name}"]
     host.files[f"/{app.source.name}"] = content[: len(content) // 2]
     with pytest.raises(UserError, match=r"is not available: .*(not the published file|was damaged)"):
@@ -287,11 +291,11 @@ def test_everything_of_the_archives_is_read(host, monkeypatch):
     train, test = sentiment._load_imdb(None)
     assert sorted(train.texts) == sorted(f"train {label} {n}" for label in ("neg", "pos") for n in range(20))
     assert all(label == ("pos" in text) for text, label in zip(test.texts, test.labels, strict=True))
-    monkeypatch.setattr(speech, "SPEECH_COMMANDS", serve(host, "speech_commands_v0.02.tar.gz", recordings()))
-    clips, background = speech.load(replace(SPEECH["default"], data=None, dataset="speech_commands"))
+    monkeypatch.setattr(catalogue, "SPEECH_COMMANDS", serve(host, "speech_commands_v0.02.tar.gz", recordings()))
+    clips = speech.load(replace(SPEECH["default"], dataset="speech_commands"))
     assert clips.train.class_names == ("go", "stop", "up", "_silence_")
     assert np.bincount(clips.train.labels).tolist() == [8] * 4
     assert [source for source in clips.test.sources if "/" in source] == [
         f"{word}/00000009_nohash_0.wav" for word in ("go", "stop", "up")
     ]
-    assert len(background) == 0.8 * 480_000
+    assert len(clips.noise) == 0.8 * 480_000

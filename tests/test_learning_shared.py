@@ -1,4 +1,4 @@
-"""What the shared layer has to reach: what measuring costs, and what gates recall. Minutes: make test-all."""
+"""What the shared layer has to reach: what measuring costs. Minutes: make test-all."""
 
 import importlib.util
 import subprocess
@@ -6,11 +6,11 @@ import sys
 
 import keras
 import numpy as np
-import pandas as pd
 import pytest
 import tensorflow as tf
 
-from shared import gradients, recall, rnn
+from shared import gradients, rnn
+from shared.gradient_monitor import GradientMonitor
 
 pytestmark = pytest.mark.slow
 CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -32,7 +32,7 @@ def test_measuring_gradients_costs_at_most_three_percent_of_a_step(step_times):
     measured = make(gradients.Adam(clipping="global_norm", clip_threshold=1.0))
     rng = np.random.default_rng(0)
     rows = tf.data.Dataset.from_tensors((rng.integers(1, 20_000, (64, 200)), rng.integers(0, 2, 64))).repeat()
-    monitor = gradients.GradientMonitor()
+    monitor = GradientMonitor()
     turns = [(step_times(measured, rows, 21, [monitor]), step_times(plain, rows, 21)) for _ in range(10)]
     ratios = [np.mean(ours) / np.mean(theirs) for ours, theirs in turns[1:]]  # the first turn traces
     print(f"measured / plain step time: {np.median(ratios):.3f} (median of 9, {min(ratios):.3f} to {max(ratios):.3f})")
@@ -85,12 +85,3 @@ def test_a_training_step_takes_at_most_three_times_as_long_as_pytorchs(cell, ste
     ours, other = 1000 * np.median(turns, axis=0)
     print(f"a step of a {cell}: {ours:.1f} ms, PyTorch {other:.1f} ms; {ratio:.2f} times (median of 3)")
     assert ratio < 3
-
-
-def test_gates_recall_what_a_plain_recurrence_forgets_and_clipping_helps_it():
-    table = pd.read_csv(recall.compare(recall.Config(seeds=(0,))) / "table.csv").set_index(["network", "clipping"])
-    assert table.loc[("GRU", "global_norm"), "lag 100"] > 0.95
-    assert table.loc[("SimpleRNN", "none"), "lag 100"] < 0.3
-    assert table.loc[("SimpleRNN", "global_norm"), "lag 20"] > table.loc[("SimpleRNN", "none"), "lag 20"] + 0.2
-    assert table.loc[("SimpleRNN", "global_norm"), "decay before"] < 0.95
-    assert table.loc[("SimpleRNN, ReLU from identity", "global_norm"), "decay before"] > 0.98

@@ -3,7 +3,6 @@
 Those on Tiny Shakespeare are skipped where it does not lie prepared (TFDS_DATA_DIR).
 """
 
-import json
 import os
 import time
 from dataclasses import replace
@@ -13,9 +12,10 @@ import keras
 import numpy as np
 import pytest
 
-from apps.textgen import generate, train
-from apps.textgen.config import DEFAULT
+from apps.textgen import data, generate, train
+from apps.textgen.config import DEFAULT, TRAINING
 from apps.textgen.model import build_generator
+from shared import runs
 
 pytestmark = pytest.mark.slow
 PREPARED = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser()
@@ -26,11 +26,11 @@ needs_shakespeare = pytest.mark.skipif(
 
 @needs_shakespeare
 def test_half_the_default_preset_of_textgen_beats_the_ngrams_on_tiny_shakespeare():
-    folder = train.train(replace(DEFAULT, split="90/10", epochs=4))
-    metrics = json.loads((folder / "metrics.json").read_text())
-    assert metrics["dataset"] == "tiny_shakespeare"
-    assert metrics["baseline_nats_per_character"] < 1.68
-    assert metrics["test_nats_per_character"] < 1.64
+    config = replace(DEFAULT, split="90/10", training=replace(TRAINING, epochs=4))
+    metrics = runs.read_json(train.train(config, data.load(config)) / "metrics.json")
+    assert (metrics["dataset"], metrics["split"]) == ("tiny_shakespeare", "validation")
+    assert metrics["test"]["baseline"]["nats_per_character"] < 1.68
+    assert metrics["test"]["network"]["nats_per_character"] < 1.64
 
 
 @pytest.mark.speed
@@ -40,21 +40,21 @@ def test_sampling_is_fifty_times_as_fast_as_a_predict_for_each_character():
     network = build_generator(config, 66)
     sampler = generate.Sampler(config, network, generate.Sampling())
 
-    def characters_a_second(samples, length):
+    def characters_per_second(samples, length):
         started = time.perf_counter()
         made = sum(ids.size for ids, _ in sampler.generate(np.array([2, 3], "int32"), samples, length, seed=0))
         return made / (time.perf_counter() - started)
 
-    one, many = (np.median([characters_a_second(samples, 960) for _ in range(4)][1:]) for samples in (1, 64))
+    one, many = (np.median([characters_per_second(samples, 960) for _ in range(4)][1:]) for samples in (1, 64))
 
     inputs = keras.Input((40,), dtype="int32")
-    x = keras.layers.GRU(config.units)(keras.layers.Embedding(66, config.embedding_dim)(inputs))
+    x = keras.layers.GRU(config.recurrent.units)(keras.layers.Embedding(66, config.embedding_dim)(inputs))
     example = keras.Model(inputs, keras.layers.Dense(66, activation="softmax")(x))
     text = [2] * 40
     started = time.perf_counter()
     for _ in range(50):
         text.append(int(np.argmax(example.predict(np.array([text[-40:]]), verbose=0)[0])))
     theirs = 50 / (time.perf_counter() - started)
-    print(f"characters a second: {one:.0f}; 64 texts side by side {many:.0f}; predict for each {theirs:.1f}")
+    print(f"characters per second: {one:.0f}; 64 texts side by side {many:.0f}; predict for each {theirs:.1f}")
     assert one > 50 * theirs
     assert many > 4 * one

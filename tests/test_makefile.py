@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tools import list_apps
+
 REPOSITORY = Path(__file__).parent.parent
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 
@@ -21,19 +23,33 @@ def make(*args, folder=REPOSITORY):
 
 def test_make_alone_prints_help_with_every_target():
     text = make()
-    apps = [path.parent.name for path in REPOSITORY.glob("apps/*/train.py")]
-    for target in [*apps, *(f"{app}-smoke" for app in apps), *(f"{app}-predict" for app in apps)]:
-        assert f"  {target} " in text
+    apps = list_apps(REPOSITORY)
+    tools = [path.stem for path in REPOSITORY.glob("tools/*.py") if 'if __name__ == "__main__":' in path.read_text()]
+    assert {"runs", "doctor"} <= set(tools)
     targets = re.search(r"^\.PHONY: (.*?) \$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)[1].split()
-    assert {"help", "install", "lint", "format", "test", "test-all", "new", "runs", "tensorboard", "clean"} <= set(targets)
-    for target in targets:
-        assert f"  {target} " in text
+    assert {"help", "install", "lint", "format", "test", "test-all", "tensorboard", "speed", "clean"} == set(targets)
+    for target in [*apps, *(f"{app}-{command}" for app in apps for command in ("smoke", "check", "predict")), *tools, *targets]:
+        assert re.search(rf"^  {target} +[A-Z][^\"]+$", text, re.MULTILINE), target
+
+
+def test_in_the_folder_of_the_apps_make_says_where_it_is_run():
+    for target in ([], ["anything"]):
+        answer = subprocess.run(["make", *target], cwd=REPOSITORY / "apps", capture_output=True, text=True)
+        assert answer.returncode == 2
+        assert "make is run in the folder above this one" in answer.stderr
+
+
+def test_a_tool_that_is_not_there_is_no_target(tree):
+    (tree / "tools" / "eject.py").unlink()
+    assert " eject " not in make(folder=tree)
+    answer = subprocess.run(["make", "eject"], cwd=tree, capture_output=True, text=True)
+    assert "No rule to make target" in answer.stderr
 
 
 def test_a_copied_app_folder_gets_its_targets(tmp_path):
     shutil.copy(REPOSITORY / "Makefile", tmp_path)
     (tmp_path / "apps" / "tickets").mkdir(parents=True)
-    (tmp_path / "apps" / "tickets" / "train.py").touch()
+    (tmp_path / "apps" / "tickets" / "__main__.py").touch()
     (tmp_path / ".venv").mkdir()
     (tmp_path / "pyproject.toml").touch()
     (tmp_path / "constraints.txt").touch()
@@ -57,9 +73,11 @@ def tree(tmp_path):
     (tmp_path / "apps" / "tickets").mkdir(parents=True)
     (tmp_path / "apps" / "__init__.py").touch()
     (tmp_path / "shared").mkdir()
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "__init__.py").touch()
     for name in ("__init__", "cli", "make", "quiet"):
         shutil.copy(REPOSITORY / "shared" / f"{name}.py", tmp_path / "shared")
-    for module in ("apps/tickets/train", "apps/tickets/predict", "shared/new", "shared/eject"):
+    for module in ("apps/tickets/__main__", "tools/new", "tools/eject"):
         (tmp_path / f"{module}.py").write_text(SHOW)
     return tmp_path
 
@@ -76,8 +94,10 @@ def tree(tmp_path):
     ],
 )
 def test_arguments_arrive_as_they_were_typed(tree, typed, arguments):
-    assert json.loads(make("tickets-predict", f"ARGS={typed}", folder=tree)) == arguments
-    assert json.loads(make("tickets-smoke", f"ARGS={typed}", folder=tree)) == ["--preset", "smoke", *arguments]
+    assert json.loads(make("tickets-predict", f"ARGS={typed}", folder=tree)) == ["predict", *arguments]
+    assert json.loads(make("tickets-anything", f"ARGS={typed}", folder=tree)) == ["anything", *arguments]
+    assert json.loads(make("tickets", f"ARGS={typed}", folder=tree)) == ["train", *arguments]
+    assert json.loads(make("tickets-smoke", f"ARGS={typed}", folder=tree)) == ["train", "--preset", "smoke", *arguments]
 
 
 ODD = '../Anna\'s "$x"; echo $(HOME)'
@@ -87,7 +107,6 @@ def test_a_name_arrives_as_it_was_typed(tree):
     assert json.loads(make("new", f"NAME={ODD}", folder=tree)) == [ODD, "--source", ""]
 
 
-@pytest.mark.skipif(not (REPOSITORY / "shared" / "eject.py").exists(), reason="an ejected app is not ejected again")
 def test_a_destination_arrives_as_it_was_typed(tree):
     assert json.loads(make("eject", "APP=tickets", f"DEST={ODD}", folder=tree)) == ["tickets", ODD]
 

@@ -19,19 +19,20 @@ os.write(2, b"I0000 afterwards\\n")
 """
 
 
-def said(code: str) -> str:
+def stderr_of(code: str) -> str:
+    """What a process of its own writes to standard error."""
     environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
     command = [sys.executable, "-c", code]
     return subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True).stderr
 
 
-def test_importing_tensorflow_says_nothing():
-    assert said(IMPORT) == "I0000 ours\n"
+def test_importing_tensorflow_prints_nothing():
+    assert stderr_of(IMPORT) == "I0000 ours\n"
 
 
 def test_errors_are_let_through():
-    assert said(WRITE.replace("END", "")) == "E0000 00:00:1.1 9 cuda.cc:1] a real error\nTraceback\nI0000 afterwards\n"
+    assert stderr_of(WRITE.replace("END", "")) == "E0000 00:00:1.1 9 cuda.cc:1] a real error\nTraceback\nI0000 afterwards\n"
 
 
-def test_the_last_words_of_a_crash_are_heard():
-    assert said(WRITE.replace("END", "os.abort()")) == "E0000 00:00:1.1 9 cuda.cc:1] a real error\nTraceback\n"
+def test_the_last_words_of_a_crash_are_let_through():
+    assert stderr_of(WRITE.replace("END", "os.abort()")) == "E0000 00:00:1.1 9 cuda.cc:1] a real error\nTraceback\n"

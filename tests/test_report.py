@@ -1,4 +1,4 @@
-"""What is said at a run's end: names as the user wrote them, and how sure the lead over the baseline is."""
+"""The report of a run: names as the user wrote them, and the lead over the baseline with its interval."""
 
 from pathlib import Path
 
@@ -9,21 +9,18 @@ import pytest
 from shared import classification, plots, report
 from shared.comparison import Lead
 
-SUMMARY = {
+METRICS = {
     "app": "app",
     "preset": "smoke",
     "dataset": "[mine].csv",
+    "split": "test",
     "seed": 0,
     "parameters": 10,
     "epochs": 1,
     "train_seconds": 90.0,
-    "beats_baseline": True,
+    "test": {"network": {"accuracy": 0.9}, "[the] baseline": {"accuracy": 0.875, "[/x]": 0.5}},
+    **Lead(0.02, 0.01, 0.03).describe("accuracy", "[the] baseline"),
 }
-
-
-def with_lead(mean, low, high):
-    lead = Lead(mean, low, high)
-    return SUMMARY | {"lead": {"metric": "accuracy", **lead._asdict(), "verdict": lead.verdict}}
 
 
 def test_square_brackets_in_names_are_printed_as_they_are(capsys):
@@ -32,21 +29,32 @@ def test_square_brackets_in_names_are_printed_as_they_are(capsys):
     printed = capsys.readouterr().out
     for name in (*names, "[red]table", "[class]"):
         assert name in printed
-    report.announce(Path("runs/[/app]"), SUMMARY, pd.DataFrame({"[/x]": [0.5]}, ["[/y]"]), "test", "[the] baseline", "[/next]")
+    report.announce(Path("runs/[/app]"), METRICS, report.scores(METRICS), "[/next]")
     printed = capsys.readouterr().out
-    for name in ("[mine].csv", "runs/[/app]", "[/x]", "[/y]", "[the] baseline", "[/next]"):
+    for name in ("[mine].csv", "runs/[/app]", "[/x]", "[the] baseline", "[/next]"):
         assert name in printed
+
+
+def test_the_report_holds_training_scores_lead_and_sections(tmp_path):
+    report.write_markdown(tmp_path, METRICS, [*report.images("training"), "", "The end."])
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    assert lines[0] == "# app on [mine].csv, preset smoke"
+    assert lines[2].startswith("10 parameters, 1 epochs, 1.5 minutes of training on CPU")
+    assert lines[4:8] == [
+        "| on test | accuracy | [/x] |",
+        "|---|---|---|",
+        "| network | 0.9000 | - |",
+        "| [the] baseline | 0.8750 | 0.5000 |",
+    ]
+    assert lines[-3:] == ["![training](plots/training.png)", "", "The end."]
 
 
 def test_dollars_in_names_are_drawn_as_they_are(tmp_path):
     names = ["$", "US$ 5 and $x^{", r"$\nosuch$"]
     probabilities = np.eye(3)
     file = tmp_path / "confusion.png"
-    classification.plot_confusion(file, np.arange(3), probabilities, names, r"US$ and $\broken")
+    plots.save_figure(classification.draw_confusion(np.arange(3), probabilities, names), file, r"US$ and $\broken")
     assert file.stat().st_size > 0
-    figure, axes = plots.plt.subplots()
-    axes.set_title(r"$\nosuch$")
-    assert plots.figure_image(figure).shape[2] == 4
 
 
 @pytest.mark.parametrize(
@@ -67,14 +75,16 @@ def test_dollars_in_names_are_drawn_as_they_are(tmp_path):
         ),
     ],
 )
-def test_the_lead_is_told_with_its_interval(interval, expected, capsys, tmp_path):
-    summary, scores = with_lead(*interval), pd.DataFrame({"accuracy": [0.9]}, ["network"])
-    report.announce(tmp_path, summary, scores, "test", "the linear baseline", "next")
-    assert expected in capsys.readouterr().out.replace("\n", " ")
-    report.write_markdown(tmp_path, summary, scores, "test", [])
-    assert expected.replace("the linear baseline", "the baseline") in (tmp_path / "report.md").read_text()
+def test_the_lead_stands_in_terminal_and_report_with_its_interval(interval, expected, capsys, tmp_path):
+    metrics = METRICS | Lead(*interval).describe("accuracy", "the linear baseline")
+    report.announce(tmp_path, metrics, report.scores(metrics), "next")
+    assert f"{expected} 1.5 minutes of training." in capsys.readouterr().out.replace("\n", " ")
+    report.write_markdown(tmp_path, metrics, [])
+    assert expected in (tmp_path / "report.md").read_text()
 
 
-def test_without_a_lead_the_winner_alone_is_told(capsys, tmp_path):
-    report.announce(tmp_path, SUMMARY, pd.DataFrame({"accuracy": [0.9]}, ["network"]), "test", "the linear baseline", "next")
-    assert "The network beats the linear baseline. 1.5 minutes of training." in capsys.readouterr().out
+def test_whole_numbers_have_no_decimals_and_gaps_are_dashes(capsys):
+    rows = pd.DataFrame({"n": [1_200, None], "x": [0.25, 1.0], "name": ["a", "b"]}, ["one", "two"], dtype=object)
+    report.print_table(rows, "title", digits=2)
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines() if "│" in line]
+    assert cells == [["one", "1,200", "0.25", "a"], ["two", "-", "1", "b"]]

@@ -258,7 +258,7 @@ def test_saved_model_loads_with_keras_alone(sequence, tmp_path):
         (layers.GRU(3, use_cudnn=False), "use_cudnn=False"),
     ],
 )
-def test_kernel_says_why_not_cudnn(layer, reason):
+def test_kernel_names_the_reason_against_cudnn(layer, reason):
     kernel = rnn.explain_kernel(layer)
     assert kernel.name == "plain loop"
     assert kernel.reason.endswith(reason)
@@ -274,7 +274,7 @@ def operations(traced):
 @pytest.mark.parametrize("options", [{}, {"unroll": True}, {"recurrent_dropout": 0.1}, {"use_cudnn": False}])
 @pytest.mark.parametrize("kind", [layers.GRU, layers.LSTM])
 def test_kernel_is_cudnn_where_there_is_a_gpu(kind, options, gpu_in_name):
-    """Traced where Keras believes in a GPU, the graph holds cuDNN's operation where the kernel is said to be cuDNN's."""
+    """Traced where Keras believes in a GPU, the graph holds cuDNN's operation where explain_kernel names cuDNN."""
     layer = kind(3, **options)
     traced = tf.function(layer).get_concrete_function(tf.TensorSpec((2, 4, 3)))
     assert (rnn.explain_kernel(layer).name == "cuDNN") == ("CudnnRNNV3" in operations(traced)) == (not options)
@@ -285,7 +285,7 @@ def test_kernel_of_both_directions_and_of_xla_where_there_is_a_gpu(gpu_in_name):
     assert str(rnn.explain_kernel(layers.LSTM(3), jit_compile=True)) == "XLA (not cuDNN: jit_compile=True)"
 
 
-def test_kernels_of_a_model_are_named_once_a_layer():
+def test_kernels_of_a_model_are_named_once_per_layer():
     model = rnn.build_many_to_one(3, 1, cell="gru", units=4, num_layers=2, bidirectional=True)
     model.compile(jit_compile=True)
     kernels = rnn.explain_kernels(model)
@@ -301,7 +301,7 @@ def test_kernels_of_a_model_are_named_once_a_layer():
         ({"num_layers": 0}, "num_layers is 1 or more"),
         ({"activation": "relu", "cell": "gru"}, "relu.* is for cell='rnn'"),
         ({"activation": "elu"}, "activation is tanh or relu"),
-        ({"initial_state": [], "num_layers": 2}, "one list a layer, 2; got 0"),
+        ({"initial_state": [], "num_layers": 2}, "one list per layer, 2; got 0"),
     ],
 )
 def test_wrong_options_are_named(options, message):

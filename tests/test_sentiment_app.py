@@ -1,7 +1,6 @@
 """The sentiment app as a user meets it: train, resume, predict, and everything that can go wrong on the way."""
 
 import errno
-import gc
 import io
 import json
 import os
@@ -18,20 +17,36 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
-from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss, roc_auc_score
+from scipy.special import log_softmax, softmax
+from sklearn.metrics import f1_score, log_loss, precision_score, recall_score, roc_auc_score
 
+from apps.sentiment import __main__ as commands
 from apps.sentiment import data, embeddings, model, predict, report, train
 from apps.sentiment.config import PRESETS
-from shared import cli, new, runs, training
+from shared import classification, cli, runs, training
 from shared.cli import UserError
 
 REPOSITORY = Path(__file__).parent.parent
-TINY = replace(PRESETS["smoke"], dataset="sample", limit=120, sequence_length=20, embedding_dim=8, units=4)
-TINY = replace(TINY, min_reviews=1, pooling=("max",))
-PRETRAINED = replace(TINY, epochs=2, pretraining_epochs=1, pooling=("attention",))
+SMOKE = PRESETS["smoke"]
+TINY = replace(
+    SMOKE,
+    dataset="sample",
+    limit=120,
+    sequence_length=20,
+    embedding_dim=8,
+    pooling=("max",),
+    recurrent=replace(SMOKE.recurrent, units=4),
+    training=replace(SMOKE.training, epochs=2),
+)
+FULL = replace(TINY, pretraining_epochs=1, pooling=("attention",), positive="negative")
+PATHS = ("recurrent path alone", "n-gram path alone")
 METRICS = ("accuracy", "auc", "average_precision", "macro_f1", "log_loss", "calibration_error")
+
+
+def run(config, **settings):
+    """Train; `settings` replace those of the training."""
+    config = replace(config, training=replace(config.training, **settings))
+    return train.train(config, data.load(config))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +55,7 @@ def finished_run(tmp_path_factory):
     before = os.getcwd()
     os.chdir(tmp_path_factory.mktemp("work"))
     try:
-        yield train.train(PRETRAINED).resolve()
+        yield run(FULL).resolve()
     finally:
         os.chdir(before)
 
@@ -59,33 +74,27 @@ def test_run_folder_is_whole(finished_run):
     }
     plots = {path.name for path in (finished_run / "plots").iterdir()}
     assert plots == {"confusion_matrix.png", "precision_recall.png", "reliability.png", "roc.png", "training.png"}
-    assert runs.read_json(finished_run / "config.json") == json.loads(json.dumps(asdict(PRETRAINED)))
+    assert runs.read_json(finished_run / "config.json") == json.loads(json.dumps(asdict(FULL)))
 
 
-def test_metrics_are_flat_and_complete(finished_run):
-    metrics = json.loads((finished_run / "metrics.json").read_text())
-    expected = {
-        "app",
-        "preset",
-        "dataset",
-        "seed",
-        "parameters",
-        "train_seconds",
-        "epochs",
-        "validation_accuracy",
-        "beats_baseline",
-    }
-    assert expected | {f"{part}_{name}" for part in ("test", "baseline") for name in METRICS} <= set(metrics)
-    assert metrics["dataset"] == "sample"
+def test_metrics_keep_the_contract(finished_run):
+    metrics = runs.read_json(finished_run / "metrics.json")
+    expected = {"app", "preset", "dataset", "split", "seed", "parameters", "epochs", "train_seconds", "interrupted"}
+    expected |= {"metric", "higher_is_better", "beats_baseline", "lead", "validation", "test"}
+    assert expected <= set(metrics)
+    assert set(metrics["validation"]) == {"network"}
+    assert set(metrics["test"]) == {"network", "baseline", *PATHS}
+    assert all(set(found) == set(METRICS) for part in ("validation", "test") for found in metrics[part].values())
+    assert (metrics["app"], metrics["dataset"], metrics["split"]) == ("sentiment", "sample", "test")
+    accuracy = {who: found["accuracy"] for who, found in metrics["test"].items()}
     assert metrics["beats_baseline"] == (metrics["lead"]["verdict"] == "better")
-    assert metrics["lead"]["mean"] == pytest.approx(metrics["test_accuracy"] - metrics["baseline_accuracy"])
-    assert np.mean([of["f1"] for of in metrics["per_class"].values()]) == pytest.approx(metrics["test_macro_f1"])
-    assert len(pd.read_csv(finished_run / "mistakes.csv")) == round(
-        (1 - metrics["test_accuracy"]) * len(data.load(TINY).test.texts)
-    )
-    environment = json.loads((finished_run / "environment.json").read_text())
+    assert metrics["lead"]["mean"] == pytest.approx(accuracy["network"] - accuracy["baseline"])
+    assert np.mean([of["f1"] for of in metrics["per_class"].values()]) == pytest.approx(metrics["test"]["network"]["macro_f1"])
+    splits = data.load(TINY)
+    assert len(pd.read_csv(finished_run / "mistakes.csv")) == round((1 - accuracy["network"]) * len(splits.test.texts))
+    environment = runs.read_json(finished_run / "environment.json")
     assert environment["data"] == "sample"
-    assert environment["data_fingerprint"] == data.load(TINY).fingerprint
+    assert environment["data_fingerprint"] == splits.fingerprint
 
 
 def test_the_sample_is_named_in_the_report_so_that_nobody_takes_it_for_imdb(finished_run):
@@ -94,9 +103,9 @@ def test_the_sample_is_named_in_the_report_so_that_nobody_takes_it_for_imdb(fini
 
 def test_history_has_the_gradients(finished_run):
     history = pd.read_csv(finished_run / "history.csv")
-    assert len(history) == PRETRAINED.epochs
-    assert {"val_answer_accuracy", "gradient_norm", "gradient_norm_max", "clipped_share", "clip_threshold"} <= set(history)
-    assert (history["gradient_norm/recurrent_1_bidirectional_gru_1"] > 0).all()
+    assert len(history) == FULL.training.epochs
+    assert {"val_accuracy", "gradient_norm", "gradient_norm_max", "clipped_fraction", "clip_threshold"} <= set(history)
+    assert (history["gradient_norm/recurrent_bidirectional_gru_1"] > 0).all()
 
 
 def test_tensorboard_has_scalars_plots_mistakes_and_embeddings(finished_run):
@@ -107,8 +116,8 @@ def test_tensorboard_has_scalars_plots_mistakes_and_embeddings(finished_run):
         accumulator = EventAccumulator(str(finished_run / "logs" / part))
         accumulator.Reload()
         tags[part] = set(accumulator.Tags()["tensors"])
-    assert {"epoch_gradient_norm", "epoch_clipped_share", "batch_gradient_norm", "epoch_learning_rate"} <= tags["train"]
-    assert "epoch_answer_accuracy" in tags["validation"]
+    assert {"epoch_gradient_norm", "epoch_clipped_fraction", "batch_gradient_norm", "epoch_learning_rate"} <= tags["train"]
+    assert "epoch_accuracy" in tags["validation"]
     assert {"confusion_matrix", "reliability", "roc", "training", "confident mistakes"} <= tags["report"]
     assert tags["train"].isdisjoint({"batch_loss"})
 
@@ -137,15 +146,65 @@ def test_no_array_is_saved_as_text(finished_run):
         assert archive.getinfo("config.json").file_size < 1_000_000
 
 
-def test_saved_model_takes_raw_text_and_answers_as_the_run_did(finished_run):
+@pytest.fixture(scope="module")
+def answers(finished_run):
+    """The saved model's probabilities on test."""
     saved = keras.models.load_model(finished_run / "model.keras", compile=False)
-    test = data.load(TINY).test
-    probabilities = predict.probabilities_of(saved, test.texts)
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
-    metrics = json.loads((finished_run / "metrics.json").read_text())
-    assert metrics["test_accuracy"] == pytest.approx(np.mean(probabilities.argmax(axis=1) == test.labels))
-    assert metrics["test_log_loss"] == pytest.approx(log_loss(test.labels, probabilities), rel=1e-4)
-    assert metrics["test_auc"] == pytest.approx(roc_auc_score(test.labels, probabilities[:, 1]), rel=1e-4)
+    return predict.probabilities_of(saved, data.load(TINY).test.texts)
+
+
+def test_saved_model_takes_raw_text_and_answers_as_the_run_did(finished_run, answers):
+    labels = data.load(TINY).test.labels
+    np.testing.assert_allclose(answers.sum(axis=1), 1, rtol=1e-5)
+    metrics = runs.read_json(finished_run / "metrics.json")["test"]["network"]
+    assert metrics["accuracy"] == pytest.approx(np.mean(answers.argmax(axis=1) == labels))
+    assert metrics["log_loss"] == pytest.approx(log_loss(labels, answers), rel=1e-4)
+    assert metrics["auc"] == pytest.approx(roc_auc_score(labels, answers[:, 1]), rel=1e-4)
+
+
+def test_threshold_of_the_positive_class_is_in_metrics_and_report(finished_run, answers):
+    metrics = runs.read_json(finished_run / "metrics.json")
+    positive, names = metrics["positive"], metrics["class_names"]
+    is_negative = data.load(TINY).test.labels == names.index("negative")
+    found = predict.choose(answers, names, positive) == names.index("negative")
+    assert positive["class"] == "negative"
+    assert positive["precision"] == pytest.approx(precision_score(is_negative, found, zero_division=0))
+    assert positive["recall"] == pytest.approx(recall_score(is_negative, found))
+    assert positive["f1"] == pytest.approx(f1_score(is_negative, found))
+    assert f"'negative' from a probability of {positive['threshold']:.3f} on" in (finished_run / "report.md").read_text()
+
+
+def test_from_its_threshold_on_the_positive_class_is_chosen():
+    probabilities = np.array([[0.5, 0.3, 0.2], [0.5, 0.2, 0.3], [0.1, 0.8, 0.1], [0.35, 0.29, 0.36]])
+    names = ["bad", "spam", "good"]
+    assert predict.choose(probabilities, names, None).tolist() == [0, 0, 1, 2]
+    assert predict.choose(probabilities, names, {"class": "spam", "threshold": 0.3}).tolist() == [1, 0, 1, 2]
+    assert predict.choose(probabilities, names, {"class": "spam", "threshold": 0.9}).tolist() == [0, 0, 0, 2]
+
+
+@pytest.mark.parametrize("digits", [8, 1])  # with one digit, many rows tie
+def test_no_threshold_has_a_better_f1_than_the_one_that_is_chosen(digits):
+    rng = np.random.default_rng(digits)
+    positive = rng.random(300) < 0.2
+    probability = np.clip(rng.normal(0.3 + 0.2 * positive, 0.2), 0, 1).round(digits)
+    threshold = classification.best_threshold(positive, probability)
+    scores = {candidate: f1_score(positive, probability >= candidate) for candidate in np.unique(probability)}
+    assert scores[threshold] == pytest.approx(max(scores.values()))
+    found = classification.measure_at(positive, probability, threshold)
+    assert found["f1"] == pytest.approx(max(scores.values()))
+    assert found["precision"] == pytest.approx(np.mean(positive[probability >= threshold]))
+    assert found["recall"] == pytest.approx(np.mean(probability[positive] >= threshold))
+
+
+def test_loss_and_accuracy_are_those_of_numpy():
+    """The loss is the sum over the paths; the answer, whose accuracy counts, is their mean."""
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(50, 2, 3)).astype("float32"), rng.integers(0, 3, 50)
+    of_paths = -log_softmax(logits, axis=2)[np.arange(50), :, labels]
+    np.testing.assert_allclose(model.cross_entropy(labels, logits), of_paths.sum(axis=1), rtol=1e-5)
+    right = softmax(logits.mean(axis=1), axis=1).argmax(axis=1) == labels
+    np.testing.assert_array_equal(model.accuracy(labels, logits), right)
+    np.testing.assert_array_equal(model.accuracy(labels[:, None], logits), right)  # as Keras hands labels on
 
 
 def test_cooccurrence_of_words_that_only_meet_each_other():
@@ -158,36 +217,6 @@ def test_cooccurrence_of_words_that_only_meet_each_other():
     assert cosines[:3, :3].min() > 0.95
     assert np.abs(cosines[:3, 3:]).max() < 0.05
     np.testing.assert_allclose(vectors[:2], 0, atol=1e-12)
-
-
-def test_votes_solve_the_equations_of_a_penalised_logistic_regression():
-    """For two classes: the gradient of the log likelihood, in the differences of the logits, is that of the normal prior."""
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 2, 500)
-    logits = {name: rng.normal(size=(500, 2)) for name in ("ngrams", "recurrent_1")}
-    for strength, values in zip((2.0, 0.7), logits.values(), strict=True):
-        values[np.arange(500), labels] += strength
-    votes = model.fit_votes({model.ANSWER: rng.normal(size=(500, 2)), **logits}, labels)[:, 0]
-    differences = np.stack([values[:, 1] - values[:, 0] for values in logits.values()], axis=1)
-    likelihood = differences.T @ (labels - expit(differences @ votes))
-    np.testing.assert_allclose(likelihood, (votes - 0.5) / model.VOTES_DEVIATION**2, atol=0.02)
-    unpenalised = LogisticRegression(C=np.inf, fit_intercept=False).fit(differences, labels).coef_[0]
-    assert np.all(np.abs(votes - 0.5) < np.abs(unpenalised - 0.5))
-
-
-def test_few_reviews_leave_the_votes_about_equal():
-    """16 that every path has right would make an unpenalised weight grow without end."""
-    labels = np.arange(16) % 2
-    logits = np.eye(2)[labels]
-    votes = model.fit_votes({"ngrams": logits, "recurrent_1": 1.1 * logits}, labels)
-    assert np.all((votes > 0.4) & (votes < 1.5))
-
-
-def test_a_path_that_knows_nothing_gets_no_vote():
-    labels = np.arange(100) % 2
-    good, useless = np.eye(2)[labels] + 0.1, np.eye(2)[1 - labels]
-    votes = model.fit_votes({"ngrams": useless, "recurrent_1": good}, labels)
-    assert votes[0, 0] == 0
 
 
 def test_most_confident_mistakes_come_first():
@@ -219,9 +248,8 @@ def test_pushes_are_what_leaving_a_word_out_costs():
 
 
 def ask(monkeypatch, *args, stdin=""):
-    monkeypatch.setattr(sys, "argv", ["predict", *args])
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode("utf-8") if isinstance(stdin, str) else stdin)))
-    predict.main()
+    commands.predict([*args])
 
 
 def test_predict_arguments_and_standard_input(beside_the_run, monkeypatch, capsys):
@@ -282,15 +310,12 @@ def test_predict_bad_input(args, message, beside_the_run, monkeypatch):
 
 TWO_DEVICES = """
 import sys
-import zipfile
-from dataclasses import asdict, replace
 sys.path[:0] = {path!r}
 from conftest import tf  # two logical processors
-from apps.sentiment import train
 from shared import training
-from test_sentiment_app import TINY
+from test_sentiment_app import TINY, run
 training.list_gpus = lambda: tf.config.list_logical_devices("CPU")  # stand in for GPUs
-print(train.train(replace(TINY, multi_gpu=True, precision="mixed_bfloat16")))
+print(run(TINY, multi_gpu=True, precision="mixed_bfloat16"))
 """
 
 
@@ -302,11 +327,11 @@ def test_one_flag_each_for_several_gpus_and_mixed_precision(tmp_path):
     assert answer.returncode == 0, answer.stderr
     folder = tmp_path / answer.stdout.split()[-1]
     saved = keras.models.load_model(folder / "model.keras", compile=False)
-    assert saved.get_layer("network").get_layer("recurrent_1_bidirectional_gru_1").compute_dtype == "bfloat16"
+    assert saved.get_layer("network").get_layer("recurrent_bidirectional_gru_1").compute_dtype == "bfloat16"
     test = data.load(TINY).test
     probabilities = predict.probabilities_of(saved, test.texts)
-    metrics = json.loads((folder / "metrics.json").read_text())
-    assert metrics["test_log_loss"] == pytest.approx(log_loss(test.labels, probabilities), rel=1e-2)
+    metrics = runs.read_json(folder / "metrics.json")["test"]["network"]
+    assert metrics["log_loss"] == pytest.approx(log_loss(test.labels, probabilities), rel=1e-2)
     assert pd.read_csv(folder / "history.csv")["gradient_norm"].gt(0).all()
 
 
@@ -317,17 +342,17 @@ def test_one_flag_each_for_several_gpus_and_mixed_precision(tmp_path):
         (["--preset", "best", "--num-layers", "2"], "--pretraining-epochs 5 needs --num-layers 1; got 2"),
         (["--units", "0"], "--units is 1 or more; got 0"),
         (["--limit", "0"], "--limit is 1 or more; got 0"),
-        (["--dropout", "1"], "--dropout is a share, 0 or more and below 1; got 1"),
-        (["--validation-share", "0"], "--validation-share lies between 0 and 1; got 0"),
+        (["--dropout", "1"], "--dropout is a fraction, 0 or more and below 1; got 1"),
+        (["--validation-split", "0"], "--validation-split lies between 0 and 1; got 0"),
+        (["--word-dropout", "1"], "--word-dropout is a fraction, 0 or more and below 1; got 1"),
         (["--clip-threshold", "0"], "--clip-threshold is above 0"),
         (["--cell", "elman"], "invalid choice"),
         (["--resume", "--limit", "100"], "--resume found no unfinished run"),
     ],
 )
-def test_wrong_flags_end_with_status_2_and_nothing_written(args, message, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["train", "--dataset", "sample", *args])
+def test_wrong_flags_end_with_status_2_and_nothing_written(args, message, capsys):
     with pytest.raises(SystemExit) as stop:
-        cli.run(train.main)
+        cli.run_command("", {"train": commands.train}, ["train", "--dataset", "sample", *args])
     assert stop.value.code == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert not runs.ROOT.exists()
@@ -336,15 +361,8 @@ def test_wrong_flags_end_with_status_2_and_nothing_written(args, message, monkey
 def test_bad_data_leaves_no_run_folder_behind():
     Path("mine.csv").write_text("text,label\nfine,pos\n")
     with pytest.raises(UserError):
-        train.train(replace(TINY, data="mine.csv", dataset="auto"))
+        commands.train(["--data", "mine.csv"])
     assert not runs.ROOT.exists()
-
-
-def let_go() -> None:
-    """Release the runs that this process still holds, as its end would."""
-    for thing in gc.get_objects():
-        if isinstance(thing, runs.Run):
-            thing.release()
 
 
 @pytest.mark.slow
@@ -355,17 +373,18 @@ def test_disk_full_at_save_time_keeps_the_training_which_resume_finishes(monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(keras.Model, "save", full)
         with pytest.raises(SystemExit) as stop:
-            cli.run(lambda: train.train(TINY))
+            cli.run(lambda: run(TINY))
     assert stop.value.code == 2
-    assert "No space left on device. Free some space" in capsys.readouterr().err
-    let_go()
+    said = capsys.readouterr().err
+    assert "No space left on device. Free some space" in said
+    assert "is not finished. To go on with it: make sentiment ARGS=--resume" in said
     (unfinished,) = (runs.ROOT / "sentiment").iterdir()
     assert unfinished.name.endswith(".unfinished")
     with pytest.raises(UserError, match="--cell: was gru, now lstm"):
-        train.train(replace(TINY, resume=True, cell="lstm"))
-    path = train.train(replace(TINY, resume=True))
+        run(replace(TINY, recurrent=replace(TINY.recurrent, cell="lstm")), resume=True)
+    path = run(TINY, resume=True)
     assert path.name == unfinished.name.removesuffix(".unfinished")
-    assert json.loads((path / "metrics.json").read_text())["epochs"] == TINY.epochs
+    assert runs.read_json(path / "metrics.json")["epochs"] == TINY.training.epochs
 
 
 class Killed(Exception):
@@ -389,13 +408,17 @@ class AtEpoch(keras.callbacks.Callback):
 
 def add_callback(patch, callback):
     make = training.make_callbacks
-    patch.setattr(training, "make_callbacks", lambda *args: [callback, *make(*args)])
+
+    def make_with_it(*args):
+        callbacks, resume = make(*args)
+        return [callback, *callbacks], resume
+
+    patch.setattr(training, "make_callbacks", make_with_it)
 
 
 @pytest.mark.slow
 def test_a_killed_run_that_is_resumed_ends_as_an_uninterrupted_one(finished_run, monkeypatch):
     """With pretraining, whose weights are kept, and attention."""
-    whole = runs.read_json(finished_run / "metrics.json")
 
     def kill():
         raise Killed
@@ -403,46 +426,29 @@ def test_a_killed_run_that_is_resumed_ends_as_an_uninterrupted_one(finished_run,
     with monkeypatch.context() as patch:
         add_callback(patch, AtEpoch(1, kill))
         with pytest.raises(Killed):
-            train.train(PRETRAINED)
-    let_go()
-    resumed = runs.read_json(train.train(replace(PRETRAINED, resume=True)) / "metrics.json")
+            run(FULL)
+    whole, resumed = (
+        pd.json_normalize(runs.read_json(folder / "metrics.json")).drop(columns="train_seconds").iloc[0].to_dict()
+        for folder in (finished_run, run(FULL, resume=True))
+    )
     assert resumed["epochs"] == 2
+    assert resumed.keys() == whole.keys()
     for key, value in whole.items():
-        if "seconds" not in key:
-            assert resumed[key] == (pytest.approx(value, abs=1e-6) if isinstance(value, float) else value), key
+        assert resumed[key] == (pytest.approx(value, abs=1e-6) if isinstance(value, float) else value), key
 
 
-def test_ctrl_c_still_evaluates_and_saves(monkeypatch, capsys):
+def test_ctrl_c_still_evaluates_and_saves_and_no_ngrams_leaves_their_path_out(monkeypatch, capsys):
     with monkeypatch.context() as patch:
         add_callback(patch, AtEpoch(1, lambda: os.kill(os.getpid(), signal.SIGINT)))
-        folder = train.train(replace(TINY, epochs=50))
+        folder = run(replace(TINY, ngrams=False), epochs=50)
     metrics = runs.read_json(folder / "metrics.json")
     assert metrics["interrupted"]
     assert metrics["epochs"] == 2
     assert "Ctrl-C: finishing this batch" in capsys.readouterr().out
     assert runs.find("sentiment") == folder
-
-
-@pytest.mark.slow
-def test_a_copied_app_with_data_of_its_own(tmp_path):
-    """What make new does, made tiny: copy, train on three classes, ask."""
-    for part in ("apps", "shared"):
-        shutil.copytree(REPOSITORY / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(REPOSITORY / "Makefile", tmp_path)
-    new.copy("copied_for_this_test", "sentiment", tmp_path)
-    rows = [(f"{word} number {n}", label) for n in range(30) for word, label in (("fine", "a"), ("poor", "b"), ("odd", "c"))]
-    pd.DataFrame(rows, columns=["text", "label"]).to_csv(tmp_path / "mine.csv", index=False)
-
-    def command(module, *args):
-        line = [sys.executable, "-m", f"apps.copied_for_this_test.{module}", *args]
-        return subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-
-    tiny = ["--preset", "smoke", "--units", "4", "--embedding-dim", "8", "--epochs", "1"]
-    trained = command("train", *tiny, "--data", "mine.csv", "--cell", "lstm", "--normalization", "layer", "--num-layers", "2")
-    assert trained.returncode == 0, trained.stderr
-    assert "copied_for_this_test on mine.csv" in trained.stdout
-    assert "not cuDNN: no GPU" in trained.stdout
-    answer = command("predict", "odd number 7")
-    assert answer.returncode == 0, answer.stderr
-    assert answer.stdout.split()[0] in "abc"
-    assert "Loading runs/copied_for_this_test/" in answer.stderr
+    assert set(metrics["test"]) == {"network", "baseline"}
+    saved = keras.models.load_model(folder / "model.keras", compile=False)
+    assert set(saved.get_layer("vectorizer").output) == {"sequence"}
+    assert saved.get_layer("network").output.shape == (None, 1, 2)
+    commands.predict(["The plot was not in any way dull."])
+    assert capsys.readouterr().out.split()[0] in ("negative", "positive")

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from apps.sentiment import check
-from apps.sentiment.config import DEFAULT
+from apps.sentiment import check, data
+from apps.sentiment.config import DEFAULT, PRESETS
+from shared import training
 
 
 def rows(count, seed=0, classes=("bad", "fine", "good")):
@@ -25,7 +25,8 @@ def rows(count, seed=0, classes=("bad", "fine", "good")):
 
 def look_at(table, **settings):
     table.to_csv("mine.csv", index=False)
-    return check.check(replace(DEFAULT, data="mine.csv", **settings))
+    config = replace(DEFAULT, data="mine.csv", **settings)
+    return check.look(config, data.load(config))
 
 
 def test_counts_lengths_and_the_baseline():
@@ -47,11 +48,9 @@ def test_texts_in_both_train_and_test_are_counted(tmp_path):
             file = tmp_path / "mine" / part / ("bad", "good")[number % 2] / f"{number}.txt"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(f"review number {number}")
-    findings = check.check(replace(DEFAULT, data=str(tmp_path / "mine"), validation_share=0.2))
-    of = {
-        part: Counter(findings.tables["texts"].loc["texts that also stand in train"].to_dict())[part]
-        for part in ("train", "test")
-    }
+    config = replace(DEFAULT, data=str(tmp_path / "mine"), validation_split=0.2)
+    findings = check.look(config, data.load(config))
+    of = findings.tables["texts"].loc["texts that also stand in train"].astype(int).to_dict()
     assert of["train"] == 0
     assert 20 <= of["test"] <= 50  # 50, less those that became validation
     assert f"{of['test']} test reviews also stand in train" in " ".join(findings.remarks)
@@ -74,13 +73,27 @@ def test_too_few_of_a_class_or_one_class_alone_is_pointless():
     assert any("of one class" in reason for reason in look_at(lopsided).obstacles)
 
 
-@pytest.mark.parametrize("command", ["train", "check"])
-def test_a_bad_path_is_answered_before_tensorflow_is_imported(command):
+def test_minutes_of_pretraining_and_training_and_nothing_is_left_but_the_plot(monkeypatch, capsys):
+    monkeypatch.setattr(training, "time_steps", lambda experiment: 60_000.0)  # a minute per step
+    smoke = PRESETS["smoke"]
+    config = replace(smoke, data="mine.csv", embedding_dim=8, pretraining_epochs=3, recurrent=replace(smoke.recurrent, units=4))
+    rows(300).to_csv("mine.csv", index=False)
+    check.check(config, data.load(config))
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    minutes = {line[0]: float(line[4]) for line in lines if line and line[0] in ("pretraining", "training")}
+    steps = -(-216 // smoke.training.batch_size)  # 300 less a fifth for test, less a tenth for validation
+    assert minutes == {"pretraining": 3 * steps, "training": smoke.training.epochs * steps}
+    assert [str(path) for path in Path("runs").rglob("*.*")] == ["runs/sentiment/check/lengths.png"]
+
+
+def test_a_bad_path_is_answered_before_tensorflow_is_imported():
     code = (
-        f"import sys; sys.argv = ['x', '--data', 'nowhere.csv']; from apps.sentiment.{command} import main\n"
-        "try: main()\nexcept Exception as error: print(type(error).__name__, 'tensorflow' in sys.modules)"
+        "import sys; from apps.sentiment import __main__ as commands\n"
+        "for command in (commands.train, commands.check):\n"
+        "    try: command(['--data', 'nowhere.csv'])\n"
+        "    except Exception as error: print(type(error).__name__, 'tensorflow' in sys.modules, 'keras' in sys.modules)"
     )
     root = Path(check.__file__).parents[2]
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(root)})
-    assert answer.stdout.split() == ["UserError", "False"], answer.stderr
+    assert answer.stdout.split() == ["UserError", "False", "False"] * 2, answer.stderr
     assert not Path("runs").exists()

@@ -2,7 +2,9 @@
 """The sentiment app's data: own files of every kind, bad ones too, the sample, and the way from text to ids."""
 
 import json
-from dataclasses import replace
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,12 +14,12 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from apps.sentiment import baseline, data, model, sample, text
+from apps.sentiment import baseline, data, ngrams, sample, text
 from apps.sentiment.config import Config
 from shared.cli import UserError
+from shared.settings import Training
 
 THREE_CLASSES = [(f"this is review {n} about {label}", label) for n in range(40) for label in ("bad", "fine", "good")]
-CONFIG = Config(dataset="sample", min_reviews=1, vocabulary_size=50, ngram_vocabulary_size=50, sequence_length=8)
 
 
 def write(path, content):
@@ -54,7 +56,7 @@ def test_labels_may_be_numbers(tmp_path):
 
 def test_the_split_depends_on_the_seed_alone(tmp_path):
     path = write_rows(tmp_path / "mine.csv", THREE_CLASSES)
-    one, same, other = (data.load(Config(data=path, seed=seed)) for seed in (1, 1, 2))
+    one, same, other = (data.load(Config(data=path, training=Training(seed=seed))) for seed in (1, 1, 2))
     assert one.train.texts == same.train.texts
     assert one.fingerprint == same.fingerprint
     assert one.test.texts != other.test.texts
@@ -145,6 +147,13 @@ def test_classes_that_differ_in_spelling_alone_are_warned_of(tmp_path, capsys):
     assert "['SPAM', 'spam'] differ in their spelling alone, and are taken for 2 classes" in capsys.readouterr().out
 
 
+def test_a_positive_class_that_is_not_there_is_refused(tmp_path):
+    path = write_rows(tmp_path / "mine.csv", THREE_CLASSES)
+    assert data.load(Config(data=path, positive="fine")).name == "mine.csv"
+    with pytest.raises(UserError, match="--positive 'spam': there is no such class; there are bad, fine, good"):
+        data.load(Config(data=path, positive="spam"))
+
+
 def test_empty_folder_says_what_was_expected(tmp_path):
     (tmp_path / "mine").mkdir()
     with pytest.raises(UserError, match=r"a folder for each class with .txt files"):
@@ -165,7 +174,7 @@ def test_without_imdb_a_banner_says_why_and_the_sample_is_used(capsys):
     assert splits.name == "sample"
     banner = capsys.readouterr().out
     assert "IMDB is not available: ai.stanford.edu does not answer" in banner
-    assert "GENERATED SAMPLE" in banner
+    assert "Going on with the SAMPLE, generated reviews" in banner
     with pytest.raises(UserError, match=r"IMDB is not available: ai.stanford.edu does not answer"):
         data.load(Config(dataset="imdb"))
 
@@ -212,56 +221,103 @@ def test_standardize(raw, expected):
 TEXTS = ["not bad at all", "not at all bad", "bad bad bad", "all is not bad !"]
 
 
-def ngrams(line):
+def build(texts):
+    """The vectorizer that is learned from the texts, and its number of ids."""
+    lookup = text.learn_words(texts, 50)
+    word_ids = [lookup(tf.constant(chunk)).numpy().astype("int32") for _, chunk in text.in_chunks(texts)]
+    bags, num_ids = ngrams.learn_ngrams(word_ids, lookup.vocabulary_size())
+    return text.build_vectorizer(lookup, bags, sequence_length=8), num_ids
+
+
+@pytest.fixture(scope="module")
+def built():
+    """Of texts that come twice each, so that every word and n-gram counts."""
+    return build(TEXTS * 2)
+
+
+def grams(line):
     """The set of words, pairs and triples, as Python finds them."""
     words = line.split()
     return {tuple(words[n : n + order]) for order in (1, 2, 3) for n in range(len(words) - order + 1)}
 
 
-def test_ids_are_the_words_pairs_and_triples_that_python_finds():
+def test_ids_are_the_words_pairs_and_triples_that_python_finds(built):
     """Two texts have as many ids in common as n-grams, whichever two; a text with itself included."""
-    vectorizer, num_ids = text.build_vectorizer(TEXTS, CONFIG)
+    vectorizer, num_ids = built
     bags = [set(bag.tolist()) for bag in text.vectorize(vectorizer, TEXTS)["bag"].numpy()]
     assert max(set.union(*bags)) < num_ids
     for one, bag in zip(TEXTS, bags, strict=True):
         for other, other_bag in zip(TEXTS, bags, strict=True):
-            assert len(bag & other_bag) == len(ngrams(one) & ngrams(other))
+            assert len(bag & other_bag) == len(grams(one) & grams(other))
 
 
 def test_rare_words_are_1_and_rare_ngrams_do_not_count():
-    vectorizer, _ = text.build_vectorizer(TEXTS, replace(CONFIG, min_reviews=2))
-    frequent = {gram for gram in set.union(*map(ngrams, TEXTS)) if sum(gram in ngrams(line) for line in TEXTS) >= 2}
+    vectorizer, _ = build(TEXTS)
+    frequent = {gram for gram in set.union(*map(grams, TEXTS)) if sum(gram in grams(line) for line in TEXTS) >= 2}
     line = "not bad ! at all bad"  # "!" stands in one text alone
     ids = text.vectorize(vectorizer, [line])
     assert (ids["sequence"][0].numpy() > 1).tolist() == [True, True, False, True, True, True]
-    assert len(ids["bag"][0]) == 1 + len(ngrams(line) & frequent)  # one is the unknown word
+    assert len(ids["bag"][0]) == 1 + len(grams(line) & frequent)  # one is the unknown word
 
 
 def test_ngrams_of_which_none_comes_back_are_no_error():
-    vectorizer, _ = text.build_vectorizer(["not bad", "bad not"], replace(CONFIG, min_reviews=2))
+    vectorizer, _ = build(["not bad", "bad not"])
     assert len(text.vectorize(vectorizer, ["not bad"])["bag"][0]) == 2
 
 
-def test_no_word_that_comes_back_is_the_users_to_mend():
-    with pytest.raises(UserError, match="lower --min-reviews"):
-        text.build_vectorizer(["good", "bad"], replace(CONFIG, min_reviews=2))
+def test_no_word_that_comes_back_is_the_users_to_fix():
+    with pytest.raises(UserError, match="No word stands in 2 of the 2 training reviews: give more of them"):
+        text.learn_words(["good", "bad"], 50)
+
+
+def test_without_ngrams_there_is_no_bag():
+    vectorizer = text.build_vectorizer(text.learn_words(TEXTS, 50), None, sequence_length=8)
+    assert set(text.vectorize(vectorizer, TEXTS)) == {"sequence"}
+
+
+def words_of(vectorizer):
+    return vectorizer.get_layer("words").get_vocabulary()
 
 
 def test_ids_do_not_depend_on_what_stands_beside(monkeypatch):
     """Chunks of a few characters give what one chunk gives, in the order of the texts."""
     lines = [" ".join(np.random.default_rng(n).choice(["not", "bad", "at", "all", "!"], 1 + 7 * n % 30)) for n in range(60)]
-    whole, num_ids = text.build_vectorizer(lines, CONFIG)
+    whole, num_ids = build(lines)
     expected = text.vectorize(whole, lines)
     monkeypatch.setattr(text, "CHUNK_CHARACTERS", 40)
-    in_pieces, same = text.build_vectorizer(lines, CONFIG)
-    assert (text.words(in_pieces), same) == (text.words(whole), num_ids)
+    in_pieces, same = build(lines)
+    assert (words_of(in_pieces), same) == (words_of(whole), num_ids)
     for name, ids in text.vectorize(in_pieces, lines).items():
         assert ids.to_list() == expected[name].to_list()
 
 
+BOOK_AMONG_REVIEWS = """
+import resource
+import numpy as np
+from test_sentiment_data import build, text
+rng = np.random.default_rng(0)
+lengths = [*rng.integers(5, 60, 10_000), 1_000_000]
+texts = [" ".join(f"w{word}" for word in rng.zipf(1.2, length) % 50_000) for length in lengths]
+vectorizer, _ = build(texts)
+ids = text.vectorize(vectorizer, texts)
+print(ids["sequence"].nrows().numpy(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.slow
+def test_a_book_of_a_million_words_among_reviews_fits_2_gb():
+    """In a process of its own, TensorFlow's own half a gigabyte included: padding the reviews to the book would take 40."""
+    paths = f"import sys; sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}\n"
+    answer = subprocess.run([sys.executable, "-c", paths + BOOK_AMONG_REVIEWS], capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    count, megabytes = map(int, answer.stdout.split())
+    assert count == 10_001
+    assert megabytes < 2_000
+
+
 def test_of_a_book_head_and_tail_are_counted(monkeypatch):
     monkeypatch.setattr(text, "MAX_WORDS", 8)
-    vectorizer, _ = text.build_vectorizer(TEXTS, CONFIG)
+    vectorizer, _ = build(TEXTS * 2)
     book, rest = (["not bad " + "all " * 50 + "at " * 6], ["not bad" + " at" * 6])
     assert text.vectorize(vectorizer, book)["bag"].to_list() == text.vectorize(vectorizer, rest)["bag"].to_list()
 
@@ -272,16 +328,16 @@ def test_texts_of_one_character_each_have_a_baseline():
     assert fitted.predict(["a", "b", "🙂", "!"]).tolist() == [0, 1, 0, 1]
 
 
-def test_long_reviews_keep_head_and_tail():
-    vectorizer, _ = text.build_vectorizer(TEXTS, CONFIG)
+def test_long_reviews_keep_head_and_tail(built):
+    vectorizer, _ = built
     long = ["at", "all", "bad", "not", "not", "not", "bad", "at", "all", "not", "bad"]
     row = text.vectorize(vectorizer, [" ".join(long)])["sequence"][0].numpy()
-    words = text.words(vectorizer)
+    words = words_of(vectorizer)
     assert [words[number] for number in row] == long[:2] + long[-6:]
 
 
-def test_no_row_is_ever_all_padding():
-    vectorizer, _ = text.build_vectorizer(TEXTS, CONFIG)
+def test_no_row_is_ever_all_padding(built):
+    vectorizer, _ = built
     ids = vectorizer(tf.constant(["", "...", "not bad"]))
     assert ids["sequence"][:, 0].numpy().tolist()[:2] == [1, 1]
 
@@ -292,7 +348,7 @@ def test_log_ratios_equal_those_from_scikit_learns_counts():
     counter = CountVectorizer(binary=True)
     counts = counter.fit_transform([" ".join(row) for row in rows]).toarray()
     bags = tf.ragged.constant([sorted({counter.vocabulary_[word] + 2 for word in row}) for row in rows])
-    got = model.naive_bayes_log_ratios(bags, labels, num_ids=2 + len(counter.vocabulary_))
+    got = ngrams.naive_bayes_log_ratios(bags, labels, num_ids=2 + len(counter.vocabulary_))
     for k in range(3):
         p, q = counts[labels == k].sum(axis=0) + 1, counts[labels != k].sum(axis=0) + 1
         total_p, total_q = p.sum() + 2, q.sum() + 2  # the two ids of padding and unknown are counted, too

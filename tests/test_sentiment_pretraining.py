@@ -13,9 +13,21 @@ from scipy.special import log_softmax
 
 from apps.sentiment import model, pretraining
 from apps.sentiment.config import DEFAULT
+from shared import rnn
 
-TINY = replace(DEFAULT, units=4, embedding_dim=8, batch_size=16, pretraining_epochs=1)
+TINY = replace(
+    DEFAULT,
+    embedding_dim=8,
+    pretraining_epochs=1,
+    recurrent=replace(DEFAULT.recurrent, units=4),
+    training=replace(DEFAULT.training, batch_size=16),
+)
 EMBEDDINGS = np.random.default_rng(0).normal(size=(12, 8)).astype("float32")
+ROWS = tf.ragged.constant([[2 + (n + k) % 10 for k in range(6)] for n in range(64)], dtype=tf.int32)
+
+
+def build(config, log_ratios=None):
+    return model.build_model(config, 2, EMBEDDINGS, log_ratios)
 
 
 def test_sampled_loss_is_about_the_full_softmax():
@@ -36,7 +48,7 @@ def test_sampled_loss_is_about_the_full_softmax():
 def test_neither_direction_sees_the_word_that_it_guesses():
     """The loss of guessing word t must not fall when word t is fed: change it, and nothing that guesses it may move."""
     config = replace(TINY, word_dropout=0.0)
-    language_model = pretraining.build_language_model(config, EMBEDDINGS)
+    language_model = pretraining.build_language_model(config, build(config))
     ahead, back = (language_model.get_layer(name).output for name in ("next", "previous"))
     guesses = keras.Model(language_model.input, [ahead, back])
     one = np.array([[2, 3, 4, 5, 6, 7]])
@@ -49,23 +61,34 @@ def test_neither_direction_sees_the_word_that_it_guesses():
     assert np.any(back_one[0, 2] != back_other[0, 2])
 
 
-def test_every_path_starts_from_the_pretrained_weights(tmp_path):
-    rows = tf.ragged.constant([[2 + (n + k) % 10 for k in range(6)] for n in range(32)], dtype=tf.int32)
-    config = replace(TINY, members=2)
-    weights = pretraining.pretrain(config, rows, EMBEDDINGS, tmp_path)
-    assert not pretraining.was_cut(config, tmp_path)
-    network = model.build_model(config, np.zeros((20, 2), "float32"), EMBEDDINGS)
-    pretraining.start_from(network, weights, config)
-    for number in (1, 2):
-        embedding = network.get_layer(f"recurrent_{number}_embedding").get_weights()[0]
-        np.testing.assert_array_equal(embedding, weights["_embedding"][0])
-        assert np.any(embedding != EMBEDDINGS)
-        for got, wanted in zip(
-            network.get_layer(f"recurrent_{number}_bidirectional_gru_1").get_weights(),
-            weights["_bidirectional_gru_1"],
-            strict=True,
-        ):
-            np.testing.assert_array_equal(got, wanted)
+def weights_by_layer(network):
+    return {layer.name: [*map(np.copy, layer.get_weights())] for layer in network.layers}
+
+
+def changed(network, before):
+    """The names of the layers of which every weight has changed."""
+    after = weights_by_layer(network)
+    return {
+        name
+        for name, weights in before.items()
+        if weights and all(np.any(one != other) for one, other in zip(weights, after[name], strict=True))
+    }
+
+
+def pretrain(config, network, folder):
+    pretraining.pretrain(config, pretraining.prepare_pretraining(config, None, network, ROWS), folder)
+
+
+def test_pretraining_works_whatever_the_recurrence_is(tmp_path, monkeypatch):
+    def convolve(x, *, units, bidirectional, **_):
+        return keras.layers.Conv1D(units * (1 + bidirectional), 3, padding="same", name="convolution")(x)
+
+    monkeypatch.setattr(rnn, "recurrent_stack", convolve)
+    network = build(TINY)
+    before = weights_by_layer(network)
+    pretrain(TINY, network, tmp_path)
+    assert changed(network, before) == {"embedding", "convolution"}
+    assert not pretraining.was_cut(TINY, tmp_path)
 
 
 class PressCtrlC(keras.callbacks.Callback):
@@ -74,16 +97,14 @@ class PressCtrlC(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_ctrl_c_ends_pretraining_and_its_weights_are_used(tmp_path, monkeypatch, capsys):
-    rows = tf.ragged.constant([[2 + (n + k) % 10 for k in range(6)] for n in range(64)], dtype=tf.int32)
-    make = keras.callbacks.ProgbarLogger
-    presses = []
-    monkeypatch.setattr(keras.callbacks, "ProgbarLogger", lambda: presses.append(PressCtrlC()) or presses[0])
+def test_ctrl_c_ends_pretraining_and_what_embedding_and_recurrence_have_learned_is_used(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(keras.callbacks, "ProgbarLogger", PressCtrlC)
     config = replace(TINY, pretraining_epochs=9)
-    weights = pretraining.pretrain(config, rows, EMBEDDINGS, tmp_path)
-    monkeypatch.setattr(keras.callbacks, "ProgbarLogger", make)
+    network = build(config, log_ratios=np.zeros((20, 2), "float32"))
+    before = weights_by_layer(network)
+    pretrain(config, network, tmp_path)
     assert "then training on the labels" in capsys.readouterr().out
-    assert np.any(weights["_embedding"][0] != EMBEDDINGS)
+    assert changed(network, before) == {"embedding", "recurrent_bidirectional_gru_1"}  # neither the head nor the n-grams
     with np.load(tmp_path / "pretraining.npz") as saved:
         about = json.loads(str(saved["about"]))
     assert (about["epochs"], about["batches"]) == (0, 2)

@@ -11,8 +11,9 @@ from scipy import signal
 from apps.speech import audio, augment
 from apps.speech.config import DEFAULT
 from apps.speech.data import Clips
-from apps.speech.features import CepstralCoefficients, LogMelSpectrogram, deltas, mel_filters
+from apps.speech.features import CepstralCoefficients, LogMelSpectrogram, mel_filters
 from apps.speech.model import build_features
+from shared.settings import Training
 
 RATE = 16_000
 
@@ -73,17 +74,11 @@ def test_mel_filters_equal_librosas(mels):
     np.testing.assert_allclose(mel_filters(RATE, 512, mels, 20, 7_600), expected.T, atol=1e-6)
 
 
-def test_deltas_equal_librosas():
-    features = np.random.default_rng(0).normal(size=(2, 30, 5)).astype("float32")
-    expected = librosa.feature.delta(features, width=9, axis=1, mode="nearest")
-    np.testing.assert_allclose(deltas(features), expected, atol=1e-5)
-
-
 def test_a_layer_comes_back_from_its_config():
     for layer in (
         LogMelSpectrogram(window_length=480, top_db=None, center=False),
         CepstralCoefficients(13),
-        augment.SpectrogramAugmentation(2, 15, 1, 7, 0.1, seed=3),
+        augment.SpectrogramAugmentation(2, 15, 0.5, seed=3),
     ):
         copy = type(layer).from_config(layer.get_config())
         assert copy.get_config() == layer.get_config()
@@ -106,23 +101,46 @@ def test_faster_reading_raises_the_pitch():
     assert np.argmax(np.abs(np.fft.rfft(faster))) == pytest.approx(484, abs=1)
 
 
-def test_background_noise_has_the_asked_signal_to_noise_ratio():
-    quiet = replace(
-        DEFAULT, speed_change=0.0, time_shift=0.0, gain_change=0.0, noise_share=1.0, lowest_snr=6.0, highest_snr=6.0
-    )
+def test_background_noise_has_the_asked_signal_to_noise_ratio(monkeypatch):
+    for name in ("SPEED_CHANGE", "TIME_SHIFT", "GAIN_CHANGE"):
+        monkeypatch.setattr(augment, name, 0.0)
+    monkeypatch.setattr(augment, "NOISE_FRACTION", 1.0)
+    monkeypatch.setattr(augment, "SNR", (6.0, 6.0))
     tone = 0.1 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE).astype("float32")[None]
     noise = audio.make_noise(RATE * 5, RATE, seed=0)
-    mixed = np.asarray(augment.augment(tf.constant(tone), tf.constant(noise), quiet, tf.constant([0, 1])))
+    mixed = np.asarray(augment.augment(tf.constant(tone), tf.constant(noise), RATE, 1.0, tf.constant([0, 1])))
     added = mixed - tone
     assert 20 * np.log10(tone.std() / np.sqrt(np.mean(added**2))) == pytest.approx(6, abs=0.05)
-    still = replace(quiet, noise_share=0.0)
-    np.testing.assert_allclose(
-        augment.augment(tf.constant(tone), tf.constant(noise), still, tf.constant([0, 1])), tone, atol=1e-6
-    )
 
 
-def test_masks_hide_stretches_with_the_mean_in_training_alone():
-    layer = augment.SpectrogramAugmentation(time_masks=1, longest=10, frequency_masks=1, widest=5, warp=0.0, seed=0)
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_what_augmentation_does_to_a_waveform_grows_with_its_strength(strength):
+    """Told from 500 tones: how many get noise, and the range of pitch and gain of the others."""
+    tone = 0.1 * np.sin(2 * np.pi * 1_000 * np.arange(RATE) / RATE).astype("float32")
+    noise = np.random.default_rng(0).normal(size=3 * RATE).astype("float32")
+    changed = augment.augment(tf.constant(np.tile(tone, (500, 1))), tf.constant(noise), RATE, strength, tf.constant([0, 1]))
+    middles = np.asarray(changed)[:, 4_000:12_000]
+    spectra = np.abs(np.fft.rfft(middles * np.hanning(8_000)))
+    noisy = np.median(spectra, axis=1) > 1e-4 * spectra.max(axis=1)  # noise 30 dB below the tone: 5e-4
+    assert noisy.mean() == pytest.approx(strength * augment.NOISE_FRACTION, abs=0.07)
+    hertz = 2 * spectra.argmax(axis=1)
+    assert abs(hertz - 1_000).max() == pytest.approx(strength * 150, abs=5)
+    decibels = 20 * np.log10(middles[~noisy].std(axis=1) / tone.std())
+    assert np.abs(decibels).max() == pytest.approx(strength * 10, abs=0.3)
+
+
+def test_augmentation_0_changes_nothing():
+    sound, noise = tf.constant(waveforms(RATE)), tf.constant(audio.make_noise(RATE * 3, RATE, seed=0))
+    np.testing.assert_allclose(augment.augment(sound, noise, RATE, 0.0, tf.constant([0, 1])), sound, atol=1e-6)
+    features = build_features(replace(DEFAULT, augmentation=0.0))
+    np.testing.assert_array_equal(features(sound, training=True)["mel"], features(sound)["mel"])
+    assert np.any(build_features(DEFAULT)(sound, training=True)["mel"] != features(sound)["mel"])
+
+
+def test_masks_hide_stretches_with_the_mean_in_training_alone(monkeypatch):
+    monkeypatch.setattr(augment, "MEL_WARP", 0.0)
+    monkeypatch.setattr(augment, "MASK_BANDS", 0.5)  # of 20 bands, at half the strength: 5
+    layer = augment.SpectrogramAugmentation(masks=1, longest=20, strength=0.5, seed=0)
     values = np.random.default_rng(0).normal(size=(64, 50, 20)).astype("float32")
     np.testing.assert_array_equal(layer(values), values)
     masked = np.asarray(layer(values, training=True))
@@ -137,7 +155,7 @@ def test_masks_hide_stretches_with_the_mean_in_training_alone():
 
 
 def test_mel_warp_stretches_the_spectrum_linearly():
-    layer = augment.SpectrogramAugmentation(0, 0, 0, 0, warp=0.2, seed=0)
+    layer = augment.SpectrogramAugmentation(masks=0, longest=0, strength=2.0, seed=0)  # twice a warp of 0.1
     ramp = np.tile(np.arange(20, dtype="float32"), (200, 3, 1))
     warped = np.asarray(layer(ramp, training=True))
     factors = warped[:, 0, 10] / 10
@@ -174,16 +192,15 @@ def clips_of_noise(count=40):
 
 def test_an_epoch_depends_on_its_number_alone_and_has_every_clip_once():
     clips, noise = clips_of_noise(), audio.make_noise(RATE * 3, RATE, seed=0)
-    config = replace(DEFAULT, batch_size=16)
-    batches, steps = augment.training_batches(clips, noise, config)
-    assert steps == 3
+    config, steps = replace(DEFAULT, training=Training(batch_size=16)), 3
+    batches = augment.training_batches(clips, noise, config)
     both = [(np.asarray(x), np.asarray(y)) for x, y in batches.take(2 * steps)]
-    resumed = [(np.asarray(x), np.asarray(y)) for x, y in augment.training_batches(clips, noise, config, 1)[0].take(steps)]
+    resumed = [(np.asarray(x), np.asarray(y)) for x, y in augment.training_batches(clips, noise, config, 1).take(steps)]
     for (x, y), (again_x, again_y) in zip(both[steps:], resumed, strict=True):
         np.testing.assert_array_equal(x, again_x)
         np.testing.assert_array_equal(y, again_y)
     assert np.concatenate([y for _, y in both[:steps]]).sum(axis=0).tolist() == [10, 10, 10, 10]
     assert not np.array_equal(both[0][0], both[steps][0])
-    plain = replace(config, speed_change=0.0, time_shift=0.0, gain_change=0.0, noise_share=0.0)
-    seen = np.concatenate([np.asarray(x) for x, _ in augment.training_batches(clips, noise, plain)[0].take(steps)])
+    plain = replace(config, augmentation=0.0)
+    seen = np.concatenate([np.asarray(x) for x, _ in augment.training_batches(clips, noise, plain).take(steps)])
     np.testing.assert_allclose(np.sort(seen[:, 0]), np.sort(audio.to_float(clips.waveforms)[:, 0]), atol=1e-6)

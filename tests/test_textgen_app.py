@@ -1,5 +1,7 @@
 """The text generation app by its commands, made tiny; sampling against NumPy."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -11,20 +13,35 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 
-from apps.textgen import predict, report, train
-from apps.textgen.config import DEFAULT, Config
-from apps.textgen.data import Text, block_size
-from apps.textgen.generate import Sampler, Sampling, choose, nats_by_block, nats_per_character
+from apps.textgen import __main__ as commands
+from apps.textgen import characters, data, predict, report, train
+from apps.textgen.config import DEFAULT, RECURRENT, TRAINING
+from apps.textgen.data import Text, block_size, count_targets
+from apps.textgen.generate import Sampler, Sampling, choose, nats_by_block
 from apps.textgen.model import build_generator, build_model, zero_states
 from shared import runs
 from shared.cli import UserError
+from tools import runs as table_of_runs
 
 REPOSITORY = Path(__file__).parent.parent
 TEXT = "".join(f"{n} green bottles hanging on the wall, and if one should fall: {n - 1}.\n" for n in range(60, 0, -1))
-TINY = replace(DEFAULT, preset="smoke", data="own.txt", units=16, embedding_dim=8, epochs=2, batch_size=4, sequence_length=20)
+TINY = replace(
+    DEFAULT,
+    preset="smoke",
+    data="own.txt",
+    embedding_dim=8,
+    sequence_length=20,
+    recurrent=replace(RECURRENT, units=16),
+    training=replace(TRAINING, epochs=2, batch_size=4),
+)
+
+
+def with_stack(config, **settings):
+    return replace(config, recurrent=replace(config.recurrent, **settings))
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +51,7 @@ def run_folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
         Path("own.txt").write_text(TEXT)
-        return here / train.train(TINY)
+        return here / train.train(TINY, data.load(TINY))
 
 
 def test_run_folder_is_whole(run_folder):
@@ -50,34 +67,33 @@ def test_run_folder_is_whole(run_folder):
         "report.md",
         "sample.txt",
     }
-    metrics = json.loads((run_folder / "metrics.json").read_text())
-    assert metrics["dataset"] == "own.txt"
-    assert metrics["epochs"] == 2
-    nats = metrics["test_nats_per_character"]
-    lead = metrics["lead"]
-    assert lead["metric"] == "nats_per_character"
-    assert lead["mean"] == pytest.approx(metrics["baseline_nats_per_character"] - nats)
+    metrics = runs.read_json(run_folder / "metrics.json")
+    expected = {"app", "preset", "dataset", "split", "seed", "parameters", "epochs", "train_seconds", "interrupted"}
+    expected |= {"metric", "higher_is_better", "beats_baseline", "lead", "validation", "test"}
+    assert expected <= set(metrics)
+    assert (metrics["app"], metrics["dataset"], metrics["split"], metrics["epochs"]) == ("textgen", "own.txt", "test", 2)
+    network, baseline = metrics["test"]["network"], metrics["test"]["baseline"]
+    nats, lead = network["nats_per_character"], metrics["lead"]
+    assert lead["metric"] == metrics["metric"] == "nats_per_character"
+    assert lead["mean"] == pytest.approx(baseline["nats_per_character"] - nats)
     assert lead["low"] <= lead["mean"] <= lead["high"]
     assert metrics["beats_baseline"] == (lead["low"] > 0)
-    assert metrics["test_bits_per_character"] == pytest.approx(nats / 0.6931472)
-    assert metrics["test_perplexity"] == pytest.approx(np.exp(nats))
+    assert network["bits_per_character"] == pytest.approx(nats / 0.6931472)
+    assert network["perplexity"] == pytest.approx(np.exp(nats))
     assert nats < np.log(metrics["characters"])  # better than guessing
-    assert metrics["validation_nats_per_character"] == pytest.approx(history_of(run_folder)[-1], rel=0.1)
+    history = pd.read_csv(run_folder / "history.csv")
+    validation = metrics["validation"]["network"]["nats_per_character"]
+    assert validation == pytest.approx(history["val_nats_per_character"].iloc[-1], rel=0.1)
 
 
 def test_run_stands_in_the_table_of_runs(run_folder, capsys, monkeypatch):
     monkeypatch.chdir(run_folder.parent.parent.parent)
-    runs.main()
+    table_of_runs.main()
     row = next(line for line in capsys.readouterr().out.splitlines() if run_folder.name in line)
-    metrics = json.loads((run_folder / "metrics.json").read_text())
+    metrics = runs.read_json(run_folder / "metrics.json")
     assert "nats_per_character" in row
-    assert all(f"{metrics[f'{part}_nats_per_character']:.4f}" in row for part in ("validation", "test", "baseline"))
-
-
-def history_of(folder):
-    import pandas as pd
-
-    return pd.read_csv(folder / "history.csv")["val_nats_per_character"].tolist()
+    found = metrics["validation"]["network"], metrics["test"]["network"], metrics["test"]["baseline"]
+    assert all(f"{of['nats_per_character']:.4f}" in row for of in found)
 
 
 def test_saved_model_gives_the_distribution_of_the_next_character(run_folder):
@@ -90,10 +106,21 @@ def test_saved_model_gives_the_distribution_of_the_next_character(run_folder):
     np.testing.assert_allclose(probabilities[1], keras.ops.softmax(logits), atol=1e-6)
 
 
-def test_knobs_compose_and_the_run_shows_the_gradient_through_time():
+def test_saved_model_numbers_characters_as_training_did(run_folder):
+    lookup = keras.models.load_model(run_folder / "model.keras", compile=False).get_layer("characters")
+    text = "10 green bottles \N{GRINNING FACE}, 7 Äpfel\n"
+    codes = Text(np.array([ord(character) for character in text]), np.array([len(text)]))
+    ids = characters.encode(codes, lookup.get_vocabulary()[2:]).characters
+    assert characters.UNKNOWN in ids
+    np.testing.assert_array_equal(lookup(np.array([text], dtype=object))[0], ids)
+
+
+def test_settings_compose_and_the_run_shows_the_gradient_through_time():
     Path("own.txt").write_text(TEXT)
-    stack = {"cell": "lstm", "num_layers": 2, "residual": True, "normalization": "layer", "tied": True}
-    folder = train.train(replace(TINY, epochs=1, precision="mixed_bfloat16", weight_decay=0.01, clipping="adaptive", **stack))
+    settings = {"epochs": 1, "precision": "mixed_bfloat16", "weight_decay": 0.01, "clipping": "adaptive"}
+    config = with_stack(TINY, cell="lstm", num_layers=2, residual=True, normalization="layer")
+    config = replace(config, training=replace(config.training, **settings))
+    folder = train.train(config, data.load(config))
     tags = {
         value.tag
         for file in (folder / "logs" / "train").glob("events*")
@@ -107,41 +134,49 @@ def test_knobs_compose_and_the_run_shows_the_gradient_through_time():
 def test_too_short_a_text_leaves_no_run_folder():
     Path("own.txt").write_text("short")
     with pytest.raises(UserError, match="are needed"):
-        train.train(TINY)
+        commands.train(["--data", "own.txt"])
     assert not Path("runs").exists()
 
 
 def test_a_baseline_of_a_part_of_the_text_says_so():
-    summary = {"ngram_order": 5, "ngram_characters": 5_000_000, "train_characters": 90_000_000}
-    assert report.rows(summary) == {"network": "test", "baseline, 5-grams of the last 5,000,000 characters": "baseline"}
-    assert "baseline, 5-grams" in report.rows(summary | {"train_characters": 5_000_000})
+    metrics = {"ngram_order": 5, "ngram_characters": 5_000_000, "train_characters": 90_000_000}
+    metrics["test"] = {"network": {"nats_per_character": 1.0}, "baseline": {"nats_per_character": 2.0}}
+    table = report.scores(metrics)
+    assert table.index.tolist() == ["network", "baseline, 5-grams of the last 5,000,000 characters"]
+    assert table["nats_per_character"].tolist() == [1.0, 2.0]
+    assert "baseline, 5-grams" in report.scores(metrics | {"train_characters": 5_000_000}).index
 
 
-def ask(run_folder, capsys, **request):
-    predict.predict(predict.Request(run=str(run_folder), **request))
-    return capsys.readouterr().out
+def ask(run_folder, **request):
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        predict.predict(predict.Request(run=str(run_folder), **request))
+    return said.getvalue()
 
 
-def test_predict_goes_on_from_the_prompt(run_folder, capsys):
-    answer = ask(run_folder, capsys, prompt="10 green", length=50)
+@pytest.fixture(scope="module")
+def answer(run_folder):
+    """The network's text of 200 characters after "10 green", to compare others with."""
+    return ask(run_folder, prompt="10 green", length=200)
+
+
+def test_predict_goes_on_from_the_prompt(run_folder, answer):
     assert answer.startswith("10 green")
-    assert len(answer) == len("10 green") + 50 + 1
-    assert answer == ask(run_folder, capsys, prompt="10 green", length=50)
-    assert answer != ask(run_folder, capsys, prompt="10 green", length=50, seed=1)
+    assert len(answer) == len("10 green") + 200 + 1
+    assert ask(run_folder, prompt="10 green", length=50) == answer[: len("10 green") + 50] + "\n"
+    assert not answer.startswith(ask(run_folder, prompt="10 green", length=50, seed=1)[:-1])
 
 
-def test_predict_several_samples_side_by_side(run_folder, capsys):
-    answer = ask(run_folder, capsys, prompt="on", length=40, samples=3, temperature=1.5)
+def test_predict_several_samples_side_by_side(run_folder):
+    answer = ask(run_folder, prompt="on", length=40, samples=3, temperature=1.5)
     texts = re.split(r"--- \d ---\n", answer)[1:]
     assert len(texts) == len(set(texts)) == 3
     assert all(text.startswith("on") for text in texts)
 
 
-def test_predict_ends_at_the_stop_string(run_folder, capsys):
-    free = ask(run_folder, capsys, prompt="10", length=200)
-    stop = free[32:36]  # the loop hands out 32 characters at a time: half of it comes in the first lot, half in the second
-    answer = ask(run_folder, capsys, prompt="10", length=200, stop=stop)
-    assert answer == "10" + free[2:].split(stop)[0] + "\n"
+def test_predict_ends_at_the_stop_string(run_folder, answer):
+    free = answer.removeprefix("10 green")
+    stop = free[30:34]  # the loop hands out 32 characters at a time: half of it comes in the first lot, half in the second
+    assert ask(run_folder, prompt="10 green", length=200, stop=stop) == "10 green" + free.split(stop)[0] + "\n"
 
 
 def test_what_may_be_the_beginning_of_the_stop_string_is_held_back(capsys):
@@ -155,12 +190,11 @@ def test_what_may_be_the_beginning_of_the_stop_string_is_held_back(capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_predict_shows_probabilities_without_changing_the_text(run_folder, capsys, monkeypatch):
-    plain = ask(run_folder, capsys, prompt="10", length=64)
-    assert ask(run_folder, capsys, prompt="10", length=64, show_probabilities=True) == plain  # no terminal, no colour
+def test_predict_shows_probabilities_without_changing_the_text(run_folder, answer, monkeypatch):
+    assert ask(run_folder, prompt="10 green", length=200, show_probabilities=True) == answer  # no terminal, no colour
     monkeypatch.setenv("FORCE_COLOR", "1")
-    coloured = ask(run_folder, capsys, prompt="10", length=64, show_probabilities=True)
-    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plain
+    coloured = ask(run_folder, prompt="10 green", length=200, show_probabilities=True)
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == answer
     assert "\x1b[" in coloured
 
 
@@ -192,8 +226,8 @@ def test_wrong_requests_are_told(run_folder, request_, message):
         predict.predict(predict.Request(run=str(run_folder), **request_))
 
 
-def test_unknown_characters_can_be_skipped(run_folder, capsys):
-    assert ask(run_folder, capsys, prompt="1ä0 ö", on_unknown="skip", length=5).startswith("10 ")
+def test_unknown_characters_can_be_skipped(run_folder):
+    assert ask(run_folder, prompt="1ä0 ö", on_unknown="skip", length=5).startswith("10 ")
 
 
 def test_a_run_of_another_app_is_refused(run_folder, tmp_path):
@@ -208,7 +242,7 @@ def test_a_run_of_another_app_is_refused(run_folder, tmp_path):
 def generator():
     """A network of random weights, large enough that its text wanders."""
     keras.utils.set_random_seed(0)
-    config = replace(DEFAULT, cell="lstm", units=8, num_layers=2, embedding_dim=6, dropout=0.5)
+    config = with_stack(replace(DEFAULT, embedding_dim=6), cell="lstm", units=8, num_layers=2, dropout=0.5)
     network = build_generator(config, 12)
     network.set_weights([weight * 3 for weight in network.get_weights()])
     return config, network
@@ -231,7 +265,7 @@ def test_the_loop_writes_what_one_would_reading_on_step_by_step(generator):
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
 def test_the_loop_is_compiled_by_xla_only_without_cudnn(cell, gpu_in_name):
     """XLA has no kernel for cuDNN's operation: on a GPU, the sampling loop would die."""
-    config = replace(TINY, cell=cell, num_layers=2)
+    config = with_stack(TINY, cell=cell, num_layers=2)
     network = build_generator(config, 12)
     logits, states, seed = tf.zeros((1, 12)), zero_states(config, 1), tf.constant([0, 0])
     traced = Sampler(config, network, Sampling()).loop.get_concrete_function(logits, states, seed)
@@ -267,10 +301,9 @@ def test_characters_are_drawn_as_often_as_they_should(sampling, expected):
     np.testing.assert_allclose(frequencies(sampling, LOGITS), expected / expected.sum(), atol=0.012)
 
 
-@pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_generator_is_the_trained_network_with_its_state_outside(cell, tied):
-    config = replace(TINY, cell=cell, num_layers=2, tied=tied, normalization="layer", residual=True)
+def test_generator_is_the_trained_network_with_its_state_outside(cell):
+    config = with_stack(TINY, cell=cell, num_layers=2, normalization="layer", residual=True)
     network, outside = build_model(config, 9), build_generator(config, 9)
     outside.set_weights(network.get_weights())
     ids = np.random.default_rng(0).integers(0, 9, (4, 60))
@@ -282,11 +315,6 @@ def test_generator_is_the_trained_network_with_its_state_outside(cell, tied):
         states = after["states"]
 
 
-def test_tied_output_has_no_matrix_of_its_own():
-    free, tied = (build_model(replace(TINY, tied=tied, embedding_dim=16), 50).count_params() for tied in (False, True))
-    assert free - tied == (16 * 50 + 50) - (16 * 16 + 16)
-
-
 def nats_of(config, network, ids):
     """Of one long pass, from a state of zeros: a number for each character but the first."""
     logits = network.predict_on_batch({"ids": ids[None, :-1], "states": zero_states(config, 1)})["logits"]
@@ -295,14 +323,14 @@ def nats_of(config, network, ids):
 
 @pytest.mark.parametrize("documents", [[1500], [700, 1, 1200]])
 def test_nats_per_character_is_that_of_one_long_pass_for_each_document(documents):
-    config = replace(TINY, cell="lstm")
+    config = with_stack(TINY, cell="lstm")
     network = build_generator(config, 9)
     network.set_weights([weight * 3 for weight in network.get_weights()])  # a state that matters
     ids = np.random.default_rng(0).integers(2, 9, sum(documents))
     parts = np.split(ids, np.cumsum(documents)[:-1])
     expected = np.concatenate([nats_of(config, network, part) for part in parts if len(part) > 1])
     text = Text(ids, np.array(documents))
-    assert nats_per_character(config, network, text) == pytest.approx(expected.mean(), abs=1e-5)
+    assert nats_by_block(config, network, text).sum() / count_targets(text) == pytest.approx(expected.mean(), abs=1e-5)
     by_character = np.concatenate([np.pad(nats_of(config, network, part), (1, 0)) if len(part) > 1 else [0] for part in parts])
     size = block_size(text)
     by_hand = [by_character[at : at + size].sum() for at in range(0, len(ids), size)]
@@ -310,51 +338,53 @@ def test_nats_per_character_is_that_of_one_long_pass_for_each_document(documents
 
 
 def test_nats_per_character_of_a_long_text_in_streams():
-    config = replace(TINY, cell="rnn", units=4)
+    config = with_stack(TINY, cell="rnn", units=4)
     network = build_generator(config, 9)
     network.set_weights([weight * 3 for weight in network.get_weights()])
     ids = np.random.default_rng(0).integers(2, 9, 20_481)  # 80 windows of 256, 40 for each of two streams
     halves = np.concatenate([nats_of(config, network, part) for part in (ids[:10_241], ids[10_240:])])
-    nats = nats_per_character(config, network, Text(ids, np.array([20_481])))
-    assert nats == pytest.approx(halves.mean(), abs=1e-5)
+    nats = nats_by_block(config, network, Text(ids, np.array([20_481])))
+    assert nats.sum() / 20_480 == pytest.approx(halves.mean(), abs=1e-5)
 
 
-def test_wrong_knobs_are_told_before_any_work():
-    with pytest.raises(UserError, match="--units is 1 or more; got 0"):
-        Config(units=0)
-    with pytest.raises(UserError, match="relu is for --cell rnn"):
-        Config(activation="relu")
-
-
-@pytest.mark.slow
-def test_the_commands_of_the_readme(run_folder, monkeypatch, capsys):
-    Path("my.txt").write_text(TEXT.replace("\n", " "))  # no line ends: predict begins with another character
-    settings = "--units 8 --embedding-dim 4 --batch-size 4 --sequence-length 20 --epochs 1"
-    monkeypatch.setattr("sys.argv", ["train", "--data", "my.txt", *settings.split()])
-    train.main()
-    said = capsys.readouterr().out
-    assert re.search(r"Only \d+ updates in all", said)
-    monkeypatch.setattr("sys.argv", ["predict", "--length", "5", "--temperature", "0"])
-    predict.main()
-    assert len(capsys.readouterr().out) == 1 + 5 + 1
-
-
-def test_a_min_count_that_leaves_no_character_is_told():
-    Path("own.txt").write_text(TEXT)
-    with pytest.raises(UserError, match="lower --min-count"):
-        train.train(replace(TINY, min_count=1_000_000))
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--units", "0"], "--units is 1 or more; got 0"),
+        (["--activation", "relu"], "relu is for --cell rnn"),
+        (["--bidirectional"], "cannot be read before it is written"),
+        (["--multi-gpu"], "--multi-gpu does not work here"),
+    ],
+)
+def test_wrong_settings_are_told_before_any_work(args, message):
+    with pytest.raises(UserError, match=message):
+        commands.train(args)
     assert not Path("runs").exists()
 
 
-@pytest.mark.parametrize("command", ["train", "check"])
-def test_a_wrong_path_is_answered_without_tensorflow(command):
+@pytest.mark.slow
+def test_the_commands_of_the_readme(capsys):
+    Path("my.txt").write_text(TEXT.replace("\n", " "))  # no line ends: predict begins with another character
+    settings = "--units 8 --embedding-dim 4 --batch-size 4 --sequence-length 20 --epochs 1"
+    commands.train(["--data", "my.txt", *settings.split()])
+    said = capsys.readouterr().out
+    assert re.search(r"Only \d+ updates in all", said)
+    commands.predict(["--length", "5", "--temperature", "0"])
+    assert len(capsys.readouterr().out) == 1 + 5 + 1
+
+
+def test_a_wrong_path_is_answered_without_tensorflow():
     code = (
-        f"import sys; from apps.textgen import {command}; from shared import cli; sys.argv[1:] = ['--data', 'nowhere']\n"
-        f"try: cli.run({command}.main)\n"
-        "finally: print('tensorflow' in sys.modules, 'keras' in sys.modules)"
+        "import sys; from apps.textgen import __main__ as commands\n"
+        "for command in (commands.train, commands.check):\n"
+        "    try: command(['--data', 'nowhere'])\n"
+        "    except Exception as error: print(error, 'tensorflow' in sys.modules, 'keras' in sys.modules, sep='|')"
     )
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-    assert (ended.returncode, ended.stdout.split()) == (2, ["False", "False"])
-    assert "--data nowhere: there is no such file or folder" in ended.stderr
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    lines = answer.stdout.splitlines()
+    assert len(lines) == 2, answer.stderr
+    for line in lines:
+        assert line.startswith("--data nowhere: there is no such file or folder")
+        assert line.endswith("|False|False")
     assert not Path("runs").exists()

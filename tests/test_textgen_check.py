@@ -7,15 +7,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from apps.textgen import check
-from apps.textgen.config import DEFAULT
+from apps.textgen import check, data
+from apps.textgen.config import DEFAULT, RECURRENT, TRAINING
+from shared import training
 
-CONFIG = replace(DEFAULT, data="mine.txt", batch_size=4, sequence_length=10)
+CONFIG = replace(
+    DEFAULT,
+    data="mine.txt",
+    embedding_dim=8,
+    sequence_length=10,
+    recurrent=replace(RECURRENT, units=4),
+    training=replace(TRAINING, batch_size=4),
+)
 
 
-def look_at(text, **settings):
+def look_at(text):
     Path("mine.txt").write_text(text, encoding="utf-8")
-    return check.check(replace(CONFIG, **settings))
+    return check.look(data.load(CONFIG))
 
 
 def some_lines(count, alphabet="abcdefgh", seed=0):
@@ -29,8 +37,8 @@ def test_counts_and_entropy_of_each_part():
     about = findings.tables["parts"]
     train = text[: int(0.9 * len(text))]
     assert about.loc["characters"].sum() == len(text)
-    shares = np.array([*Counter(train).values()]) / len(train)
-    assert about.loc["entropy, nats a character", "train"] == pytest.approx(-np.sum(shares * np.log(shares)))
+    fractions = np.array([*Counter(train).values()]) / len(train)
+    assert about.loc["entropy, nats per character", "train"] == pytest.approx(-np.sum(fractions * np.log(fractions)))
     assert about.loc["different characters", "train"] == 9
     assert about.loc["lines", "train"] == sum(len(line) >= 20 for line in train.split("\n"))
     assert findings.obstacles == []
@@ -38,7 +46,7 @@ def test_counts_and_entropy_of_each_part():
 
 
 def test_rare_characters_are_named():
-    findings = look_at("Ω" + some_lines(200), min_count=2)
+    findings = look_at("Ω" + some_lines(200))
     assert any("'Ω'" in remark for remark in findings.remarks)
 
 
@@ -61,3 +69,14 @@ def test_lines_that_come_again_are_counted_and_too_many_are_pointless():
     assert about.loc["lines that stood before, %", "train"] == pytest.approx(100 * (lines - 5) / lines, abs=1)
     assert about.loc["lines that also stand in train, %", "test"] > 80  # all but what a border cuts
     assert any("remove what is repeated" in reason for reason in findings.obstacles)
+
+
+def test_minutes_of_training_and_nothing_is_left_but_the_plot(monkeypatch, capsys):
+    monkeypatch.setattr(training, "time_steps", lambda experiment: 60_000.0)  # a minute per step
+    Path("mine.txt").write_text(some_lines(50))
+    check.check(CONFIG, data.load(CONFIG))
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    [minutes] = [float(line[4]) for line in lines if line and line[0] == "training"]
+    steps = 1395 // (4 * 10)  # nine tenths of 50 lines of 31 characters
+    assert minutes / CONFIG.training.epochs == pytest.approx(steps, abs=1)
+    assert [str(path) for path in Path("runs").rglob("*.*")] == ["runs/textgen/check/characters.png"]

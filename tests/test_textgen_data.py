@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 
 from apps.textgen import baseline, characters, data
-from apps.textgen.config import DEFAULT
+from apps.textgen.config import DEFAULT, TRAINING
 from shared.cli import UserError
 
 SHAKESPEARE = Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")).expanduser() / "tiny_shakespeare"
 
 
-def load(path, content=None, **settings):
+def load(path, content=None, batch_size=1, sequence_length=2, **settings):
     if content is not None:
         Path(path).write_bytes(content)
-    return data.load(replace(DEFAULT, data=str(path), **settings))
+    training = replace(TRAINING, batch_size=batch_size)
+    return data.load(replace(DEFAULT, data=str(path), sequence_length=sequence_length, training=training, **settings))
 
 
 def as_string(text):
@@ -28,15 +29,15 @@ def as_string(text):
 @pytest.mark.parametrize("chunk", [3, 1 << 22])  # a chunk may end within a character or a line end
 def test_a_file_is_read_as_it_is_with_plain_line_ends(chunk, monkeypatch):
     monkeypatch.setattr(data, "CHUNK", chunk)
-    content = "\N{BYTE ORDER MARK}Zwölf\r\nBoxkämpfer\rjagen \N{GRINNING FACE}\n日本語\r\n"
+    content = "\N{BYTE ORDER MARK}Zwölf\r\nBoxkämpfer\rjagen den Hund\N{GRINNING FACE}\n日本語\r\n"
     for encoded in (content.encode(), content.encode("utf-16-le"), content.encode("utf-16-be")):
         parts = load("own.txt", encoded)
         assert as_string(parts.train) + as_string(parts.validation) + as_string(parts.test) == (
-            "Zwölf\nBoxkämpfer\njagen \N{GRINNING FACE}\n日本語\n"
+            "Zwölf\nBoxkämpfer\njagen den Hund\N{GRINNING FACE}\n日本語\n"
         )
 
 
-def test_a_folder_is_a_document_a_file_in_order():
+def test_a_folder_is_a_document_per_file_in_order():
     for name, content in (("b.TXT", "B" * 50), ("a.txt", "a" * 100), ("c.md", "no")):
         Path(name).write_text(content)
     parts = load(".")
@@ -56,7 +57,7 @@ def test_splits_are_contiguous_and_90_10_has_no_test_part():
 
 
 def test_limit_takes_the_first_characters():
-    assert as_string(load("own.txt", b"0123456789" * 10, limit=10).train) == "012345678"
+    assert as_string(load("own.txt", b"0123456789" * 10, limit=40).train) == "0123456789" * 3 + "012345"
 
 
 @pytest.mark.parametrize(
@@ -85,25 +86,26 @@ def test_what_is_not_there_is_named():
 
 
 def test_the_smallest_text_that_works_is_told():
-    settings = {"batch_size": 4, "sequence_length": 10}
     with pytest.raises(UserError, match=r"so 40 are needed.* has 46 characters"):
-        data.check_length(load("own.txt", b"a" * 45, **settings), replace(DEFAULT, **settings))
-    data.check_length(load("own.txt", b"a" * 46, **settings), replace(DEFAULT, **settings))
-    tiny = {"batch_size": 1, "sequence_length": 2}  # training has enough, but test would have nothing to predict
-    with pytest.raises(UserError, match="has 31 characters"):
-        data.check_length(load("own.txt", b"a" * 30, **tiny), replace(DEFAULT, **tiny))
-    data.check_length(load("own.txt", b"a" * 31, **tiny), replace(DEFAULT, **tiny))
+        load("own.txt", b"a" * 45, batch_size=4, sequence_length=10)
+    load("own.txt", b"a" * 46, batch_size=4, sequence_length=10)
+    with pytest.raises(UserError, match="has 31 characters"):  # training has enough, but test would have nothing to predict
+        load("own.txt", b"a" * 30)
+    load("own.txt", b"a" * 31)
 
 
 def test_rare_characters_are_the_unknown_one_and_ids_follow_unicode():
-    parts = load("own.txt", ("abcabcab\N{GRINNING FACE}\N{GRINNING FACE}dab" * 1).encode() + b"a" * 20)
-    vocabulary = characters.learn_vocabulary(parts.train, min_count=2)
+    parts = load("own.txt", "abcabcab\N{GRINNING FACE}\N{GRINNING FACE}dab".encode() + b"a" * 20)
+    vocabulary = characters.learn_vocabulary(parts.train)
     assert vocabulary == ["a", "b", "c", "\N{GRINNING FACE}"]
     ids = characters.encode(parts.train, vocabulary).characters
     assert ids[:12].tolist() == [2, 3, 4, 2, 3, 4, 2, 3, 5, 5, characters.UNKNOWN, 2]
     assert characters.decode(ids[8:12], vocabulary) == "\N{GRINNING FACE}\N{GRINNING FACE}\N{REPLACEMENT CHARACTER}a"
-    lookup = characters.build_lookup(vocabulary)
-    np.testing.assert_array_equal(lookup(np.array([as_string(parts.train)], dtype=object))[0], ids)
+
+
+def test_a_text_in_which_no_character_comes_twice_has_no_vocabulary():
+    with pytest.raises(UserError, match="No character comes up 2 times in the training text"):
+        characters.learn_vocabulary(data.Text(np.arange(97, 123), np.array([26])))
 
 
 def test_the_sample_is_there_on_every_machine():
@@ -118,7 +120,8 @@ def test_tiny_shakespeare_splits_as_nanogpt_has_it():
     parts = data.load(replace(DEFAULT, split="90/10"))
     assert (len(parts.train.characters), len(parts.validation.characters)) == (1_003_854, 111_540)
     assert as_string(parts.train).startswith("First Citizen:\nBefore we proceed any further")
-    assert len(characters.learn_vocabulary(parts.train, min_count=1)) == 65
+    assert len(set(as_string(parts.train))) == 65
+    assert set(as_string(parts.train)) - set(characters.learn_vocabulary(parts.train)) == {"$"}  # which comes up once
 
 
 def nats_by_hand(train: str, text: str, order: int, num_ids: int) -> float:

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from shared import through_time
 from shared.through_time import gradient_through_time, last_step_cross_entropy
@@ -71,15 +72,13 @@ def test_the_model_is_left_as_it_was():
     assert [w.shape for w in model.get_weights()] == [w.shape for w in weights]
 
 
-def test_a_model_without_recurrence_is_told():
+def test_a_model_without_recurrence_is_refused():
     inputs = keras.Input((5, 2))
     with pytest.raises(ValueError, match="no recurrent layer"):
         gradient_through_time(keras.Model(inputs, keras.layers.Dense(1)(inputs)), np.ones((1, 5, 2)), None, None)
 
 
 def test_callback_writes_a_picture_and_a_histogram(tmp_path):
-    import tensorflow as tf
-
     inputs = keras.Input((5, 2))
     model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.GRU(3, name="gru")(inputs)))
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))

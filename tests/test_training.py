@@ -1,279 +1,46 @@
-"""Resume, Ctrl-C, seeds: on a small net with dropout, so that every kind of state matters."""
+"""Seeds, devices, the optimizer's schedule, the callbacks' files, and the time per step."""
 
-import json
-import os
-import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import keras
 import numpy as np
-import pandas as pd
 import pytest
 import tensorflow as tf
 
-from shared import batches as batching
-from shared import gradients, rnn, training
+from shared import gradients, training
+from shared.batches import prepared_ahead
 from shared.cli import UserError
+from shared.data import Splits
+from shared.settings import Training
 
 REPOSITORY = Path(__file__).parent.parent
-ROWS = np.random.default_rng(0).integers(1, 20, 96)
-
-
-class Killed(Exception):
-    """Stands for the power going out."""
-
-
-class KillAfter(keras.callbacks.Callback):
-    def __init__(self, epochs):
-        super().__init__()
-        self.epochs = epochs
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch == self.epochs:
-            raise Killed
-
-
-def make_model():
-    keras.utils.set_random_seed(1)
-    ids = keras.Input((None,), dtype="int32", name="ids")
-    x = keras.layers.Embedding(20, 8, name="embedding")(ids)
-    x = rnn.recurrent_stack(x, cell="gru", units=8, dropout=0.3, mask=ids > 0, return_sequences=False)
-    model = keras.Model({"ids": ids}, keras.layers.Dense(2, name="outputs")(x))
-    schedule = keras.optimizers.schedules.CosineDecay(0.01, 48)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(
-        gradients.Adam(schedule, clipping="adaptive"),
-        loss,
-        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-        jit_compile=False,
-    )
-    return model
-
-
-def train(folder, epochs=4, resume=False, extra=(), patience=10):
-    rows = {"ids": tf.ragged.constant([[n] * n for n in ROWS.tolist()])}
-    model = make_model()
-    callbacks = training.make_callbacks(folder, "val_accuracy", patience, resume)
-    state = callbacks[-1]
-    batches, steps = batching.batches_by_length(rows, ROWS % 2, 8, seed=3, first_epoch=state.first_epoch)
-    validation, _ = batching.batches_in_order(rows, ROWS % 2, 32)
-    fit = {
-        "epochs": state.last_epoch(epochs),
-        "initial_epoch": state.first_epoch,
-        "steps_per_epoch": steps,
-        "shuffle": False,
-        "verbose": 0,
-    }
-    model.fit(batches, validation_data=validation, callbacks=[*callbacks, *extra], **fit)
-    return model, state
-
-
-def test_resumed_training_ends_with_the_same_weights(tmp_path):
-    for name in ("whole", "killed"):
-        (tmp_path / name).mkdir()
-    whole, _ = train(tmp_path / "whole")
-    with pytest.raises(Killed):
-        train(tmp_path / "killed", extra=[KillAfter(2)])
-    resumed, state = train(tmp_path / "killed", resume=True)
-    assert (state.first_epoch, state.epochs) == (2, 4)
-    for one, two in zip(whole.variables, resumed.variables, strict=True):
-        np.testing.assert_array_equal(one.numpy(), two.numpy())
-    for one, two in zip(whole.optimizer.variables, resumed.optimizer.variables, strict=True):
-        np.testing.assert_array_equal(one.numpy(), two.numpy())
-    histories = [pd.read_csv(tmp_path / name / "history.csv") for name in ("whole", "killed")]
-    pd.testing.assert_frame_equal(*histories)
-    best = [tmp_path / name / "best.weights.npz" for name in ("whole", "killed")]
-    for model, file in zip((whole, resumed), best, strict=True):
-        training.load_weights(model, file)
-    for one, two in zip(whole.get_weights(), resumed.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, two)
-
-
-def test_a_kill_in_the_first_epoch_starts_from_the_beginning(tmp_path):
-    with pytest.raises(Killed):
-        train(tmp_path, extra=[KillAfter(0)])
-    _, state = train(tmp_path, epochs=1, resume=True)
-    assert (state.first_epoch, state.epochs) == (0, 1)
-
-
-def test_a_kill_between_history_and_state_repeats_no_row(tmp_path):
-    with pytest.raises(Killed):
-        train(tmp_path, extra=[KillAfter(2)])
-    with open(tmp_path / "history.csv", "a") as file:  # the row of an epoch whose state was never saved
-        file.write(pd.read_csv(tmp_path / "history.csv").tail(1).assign(epoch=2).to_csv(index=False, header=False))
-    train(tmp_path, resume=True)
-    assert pd.read_csv(tmp_path / "history.csv")["epoch"].tolist() == [0, 1, 2, 3]
-
-
-def test_early_stopping_counts_on_after_a_resume(tmp_path):
-    with pytest.raises(Killed):
-        train(tmp_path, epochs=30, extra=[KillAfter(2)], patience=3)
-    _, state = train(tmp_path, epochs=30, resume=True, patience=3)
-    accuracies = pd.read_csv(tmp_path / "history.csv")["val_accuracy"]
-    assert state.epochs == min(30, accuracies.idxmax() + 1 + 3)
-
-
-class PressCtrlC(keras.callbacks.Callback):
-    """Once in the fourth batch of the second epoch; `times` in a row."""
-
-    def __init__(self, times=1):
-        super().__init__()
-        self.times, self.batches = times, 0
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self.batches += 1
-        if self.batches == 12 + 4:
-            for _ in range(self.times):
-                os.kill(os.getpid(), signal.SIGINT)
-
-
-def test_ctrl_c_finishes_the_batch_and_leaves_the_last_whole_epoch_to_resume_from(tmp_path):
-    before = signal.getsignal(signal.SIGINT)
-    press = PressCtrlC()
-    model, state = train(tmp_path, extra=[press])
-    assert press.batches == 16
-    assert model.interrupted
-    assert state.epochs == 2  # the second one was cut short, validated, and may be the best
-    assert len(pd.read_csv(tmp_path / "history.csv")) == 2
-    assert signal.getsignal(signal.SIGINT) == before
-    _, resumed = train(tmp_path, resume=True)
-    assert (resumed.first_epoch, resumed.epochs) == (1, 4)
-
-
-def test_ctrl_c_twice_stops_at_once(tmp_path):
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, extra=[PressCtrlC(times=2)])
-    assert signal.getsignal(signal.SIGINT) == before
-
-
-class PressCtrlCInValidation(keras.callbacks.Callback):
-    def on_test_begin(self, logs=None):
-        os.kill(os.getpid(), signal.SIGINT)
-
-
-def test_ctrl_c_in_validation_keeps_the_whole_epoch(tmp_path):
-    model, state = train(tmp_path, extra=[PressCtrlCInValidation()])
-    assert model.interrupted
-    assert state.epochs == 1
-    _, resumed = train(tmp_path, resume=True)
-    assert (resumed.first_epoch, resumed.epochs) == (1, 4)
-
-
-def test_training_that_stopped_early_is_not_gone_on_with(tmp_path):
-    model, state = train(tmp_path, epochs=30, patience=2)
-    assert state.epochs < 30
-    again, resumed = train(tmp_path, epochs=30, patience=2, resume=True)
-    assert resumed.last_epoch(30) == resumed.first_epoch == state.epochs
-    for one, two in zip(model.get_weights(), again.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, two)
-
-
-FULL_DISK = """
-import resource, sys
-sys.path[:0] = ["tests", "."]
-from pathlib import Path
-from shared import cli, training
-import keras
-model = keras.Sequential([keras.Input((300,)), keras.layers.Dense(300)])
-file = Path(sys.argv[1])
-training.save_weights(model, file)
-before = file.read_bytes()
-resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
-def write():
-    try:
-        training.save_weights(model, file)
-    finally:
-        assert file.read_bytes() == before
-        assert list(file.parent.iterdir()) == [file]
-cli.run(write)
-"""
-
-
-def test_a_disk_that_fills_up_while_the_weights_are_written_leaves_the_last_ones(tmp_path):
-    """A limit on a file's size stands for the end of the disk."""
-    command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "best.weights.npz")]
-    answer = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
-    assert answer.returncode == 2
-    assert "File too large. Free some space" in answer.stderr
-    assert len(answer.stderr.strip().splitlines()) == 1
-
-
-@pytest.mark.parametrize(("values", "kept"), [([(0.5, 0.9), (0.5, 0.7), (0.5, 0.8)], 1), ([(0.5, 0.1), (0.6, 0.9)], 1)])
-def test_equal_accuracies_are_told_apart_by_the_loss(tmp_path, values, kept):
-    best, model = training.BestWeights(tmp_path, "val_accuracy"), keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    best.set_model(model)
-    for epoch, (accuracy, loss) in enumerate(values):
-        model.set_weights([np.full((1, 1), epoch), np.zeros(1)])
-        best.on_epoch_end(epoch, {"val_accuracy": accuracy, "val_loss": loss})
-    training.restore_best(model, tmp_path)
-    assert model.get_weights()[0].item() == kept
-
-
-class KillInBatch(keras.callbacks.Callback):
-    def __init__(self, batch):
-        super().__init__()
-        self.left = batch
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self.left -= 1
-        if self.left == 0:
-            raise Killed
-
-
-def test_a_run_killed_within_an_epoch_goes_on_in_the_middle_of_it(tmp_path, monkeypatch):
-    """To the last bit, figures of the epoch included."""
-    for name in ("whole", "killed"):
-        (tmp_path / name).mkdir()
-    whole, _ = train(tmp_path / "whole", epochs=3)
-    monkeypatch.setattr(training, "SAVE_EVERY", 0)
-    with pytest.raises(Killed):
-        train(tmp_path / "killed", epochs=3, extra=[KillInBatch(12 + 5)])
-    with np.load(tmp_path / "killed" / "state.npz") as saved:
-        about = json.loads(str(saved["about"]))
-    assert (about["epochs"], about["batches"]) == (1, 4)
-    resumed, _ = train(tmp_path / "killed", epochs=3, resume=True)
-    for one, two in zip(whole.variables, resumed.variables, strict=True):
-        np.testing.assert_array_equal(one.numpy(), two.numpy())
-    histories = [pd.read_csv(tmp_path / name / "history.csv") for name in ("whole", "killed")]
-    pd.testing.assert_frame_equal(*histories)
-
-
-def test_best_epoch_is_restored_and_training_state_removed(tmp_path):
-    model, _ = train(tmp_path, epochs=3)
-    best = keras.models.clone_model(model)
-    training.load_weights(best, tmp_path / "best.weights.npz")
-    model.set_weights([w * 0 for w in model.get_weights()])
-    training.restore_best(model, tmp_path)
-    for one, two in zip(model.get_weights(), best.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, two)
-    training.remove_training_state(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"history.csv", "logs"}
 
 
 def test_several_gpus_where_there_are_none_is_refused():
     with pytest.raises(UserError, match="--multi-gpu needs two GPUs or more, TensorFlow sees 0"):
-        training.setup(seed=0, multi_gpu=True)
+        training.setup(Training(multi_gpu=True))
 
 
-def test_a_batch_that_the_gpus_cant_share_evenly_is_refused(monkeypatch):
+def test_a_batch_that_cannot_be_split_evenly_is_refused(monkeypatch):
     monkeypatch.setattr(training, "list_gpus", lambda: tf.config.list_logical_devices("CPU"))
-    with pytest.raises(UserError, match=r"--batch-size 5 can't be shared .* by 2 GPUs. Give a multiple of 2, for example 6"):
-        training.setup(seed=0, multi_gpu=True, batch_size=5)
+    with pytest.raises(UserError, match=r"--batch-size 5 cannot be split .* 2 GPUs. Give a multiple of 2, for example 6"):
+        training.setup(Training(multi_gpu=True, batch_size=5))
 
 
 REPLICAS = """
 import os, sys
 sys.path[:0] = ["."]
 from shared import batches, training
+from shared.settings import Training
 import keras, numpy as np, tensorflow as tf
 count = int(sys.argv[1])
 devices = [tf.config.LogicalDeviceConfiguration()] * count
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], devices)
 training.list_gpus = lambda: tf.config.list_logical_devices("CPU")
-strategy = training.setup(seed=0, multi_gpu=True, batch_size=6)
+strategy = training.setup(Training(multi_gpu=True, batch_size=6))
 rows = {"ids": tf.ragged.constant([[1] * (1 + n % 4) for n in range(19)])}
 labels = np.arange(19) % 2
 with strategy.scope():
@@ -301,11 +68,11 @@ def test_a_remainder_and_a_small_validation_set_are_trained_on_by_several_replic
 def test_another_backend_is_refused(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(UserError, match="needs Keras's TensorFlow backend; got jax"):
-        training.setup(seed=0)
+        training.setup(Training())
 
 
 def test_precision_is_what_layers_compute_in():
-    training.setup(seed=0, precision="mixed_bfloat16")
+    training.setup(Training(precision="mixed_bfloat16"))
     try:
         layer = keras.layers.Dense(1)
         assert (layer.compute_dtype, layer.variable_dtype) == ("bfloat16", "float32")
@@ -317,9 +84,10 @@ DETERMINISTIC = """
 import hashlib, sys, tempfile, pathlib
 sys.path[:0] = ["tests", "."]
 from shared import training
-import test_training
-training.setup(seed=0, deterministic=True)
-model, _ = test_training.train(pathlib.Path(tempfile.mkdtemp()), epochs=2)
+from shared.settings import Training
+import test_checkpoints
+training.setup(Training(deterministic=True))
+model, _ = test_checkpoints.train(pathlib.Path(tempfile.mkdtemp()), epochs=2)
 print(hashlib.sha256(b"".join(w.tobytes() for w in model.get_weights())).hexdigest())
 """
 
@@ -342,3 +110,83 @@ def test_the_learning_rate_reaches_its_floor_with_the_last_step():
     )
     np.testing.assert_allclose(rates, expected, rtol=1e-5)
     assert rates[-1] == pytest.approx(floor * peak)
+
+
+def test_the_optimizer_is_what_the_settings_ask_for():
+    """Its rate at the last of 2 * 30 steps is zero; clipping by value at 0.5; with weight decay it steps as Keras's AdamW."""
+    settings = Training(epochs=2, learning_rate=0.1, weight_decay=0.3, clipping="value", clip_threshold=0.5)
+    ours = training.make_optimizer(settings, steps=30)
+    theirs = keras.optimizers.AdamW(training.warmup_cosine(0.1, 60, 0.05), weight_decay=0.3, clipvalue=0.5)
+    variables = [keras.Variable([1.0, -2.0]) for _ in range(2)]
+    for optimizer, variable in zip((ours, theirs), variables, strict=True):
+        for gradient in ([3.0, -0.1], [0.2, 0.4], [-1.0, 0.0]):
+            optimizer.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+    np.testing.assert_allclose(*(variable.numpy() for variable in variables), rtol=1e-6)
+    assert float(ours.learning_rate) == pytest.approx(0.1)  # the peak, after a twentieth of the 60 steps
+    ours.iterations.assign(59)
+    assert float(ours.learning_rate) == pytest.approx(0, abs=1e-9)
+    assert training.make_optimizer(Training(weight_decay=0), 30).weight_decay is None
+
+
+def network():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile(gradients.Adam(), "mse", jit_compile=False)
+    return model
+
+
+def slow_experiment(seconds, steps, taken):
+    """Batches without end, of which each takes so long; `taken` grows by one with each."""
+
+    def make():
+        while True:
+            taken.append(time.sleep(seconds))
+            yield np.ones((4, 3), "float32"), np.ones((4, 1), "float32")
+
+    def batches(_first_epoch):
+        return prepared_ahead(make, (tf.TensorSpec((4, 3)), tf.TensorSpec((4, 1))), tf.data.INFINITE_CARDINALITY)
+
+    return training.Experiment(Splits(None, None, None, "toy", "0"), network(), batches, steps, None)
+
+
+def test_the_time_per_step_is_that_of_the_slowest_part():
+    taken = []
+    before = time.monotonic()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training.StepTimes, "MIN_SECONDS", 0.0)
+        milliseconds = training.time_steps(slow_experiment(0.05, 1_000, taken))
+    assert 50 <= milliseconds < 100
+    assert training.StepTimes.WARM_UP + training.StepTimes.STEPS <= len(taken) < 40
+    assert time.monotonic() - before < 1_000 * 0.05 / 2
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_a_short_training_is_timed_by_the_steps_it_has(steps):
+    taken = []
+    milliseconds = training.time_steps(slow_experiment(0.05, steps, taken))
+    assert 0 < milliseconds < 250  # less than 50 where batches were made while the first step was traced
+    assert max(steps, 2) <= len(taken) <= max(steps, 2) + 6  # and what is prepared ahead
+
+
+def timed(monkeypatch, durations):
+    """Milliseconds, and the number of steps, that `StepTimes` finds where steps take so many seconds."""
+    now, times = 0.0, training.StepTimes()
+    times.set_model(keras.Sequential())
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    times.on_train_begin()
+    for count, duration in enumerate(durations, start=1):
+        now += duration
+        times.on_train_batch_end(count - 1)
+        if times.model.stop_training:
+            break
+    return times.milliseconds(), count
+
+
+def test_the_median_step_counts_and_the_first_three_do_not(monkeypatch):
+    assert timed(monkeypatch, [9.0, 5.0, 4.0, *[0.1] * 6, *[0.2] * 5]) == (pytest.approx(100), 14)
+    assert timed(monkeypatch, [9.0, 0.5, 0.4]) == (pytest.approx(400), 3)  # too short: the fastest
+
+
+def test_timing_ends_after_enough_steps_and_seconds(monkeypatch):
+    assert timed(monkeypatch, [9.0] * 3 + [1.0] * 99) == (pytest.approx(1000), 4 + 20)  # 20 steps are enough
+    assert timed(monkeypatch, [9.0] * 3 + [0.01] * 999)[1] == pytest.approx(4 + 300, abs=1)  # 3 seconds
+    assert timed(monkeypatch, [9.0] * 3 + [20.0] * 99) == (pytest.approx(20_000), 4 + 2)  # more than 30 seconds

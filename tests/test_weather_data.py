@@ -8,12 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from apps.weather import data, sample, windows
-from apps.weather.cleaning import clean, cut_in_time
+from apps.weather import data, sample
+from apps.weather.batches import evaluation_batches, training_batches
+from apps.weather.cleaning import MAX_GAP, clean, cut_in_time
 from apps.weather.config import DEFAULT, PRESETS, Config
+from apps.weather.windows import Windows
 from shared.cli import UserError
+from shared.settings import Recurrent
 
-SHORT = replace(DEFAULT, data="own.csv", every=2, history=(6,), horizon=4, batch_size=16)
+SHORT = replace(DEFAULT, data="own.csv", stride=2, history=6, horizon=4)
+WINDOWS = Windows(history=6, horizon=4, stride=2)
 
 
 def hours(rows, start="2024-01-01", step="1h"):
@@ -26,9 +30,15 @@ def table_of(rows=300, **columns):
     return pd.DataFrame({"time": hours(rows), **numbers, **columns})
 
 
-def split(piece, borders, config):
-    """Of rows none of which is filled in."""
-    return windows.split(piece, np.zeros(len(piece), bool), borders, config)
+def find_origins(segment_id, split, windows=WINDOWS, **options):
+    """Of rows none of which is imputed."""
+    return windows.find_origins(segment_id, np.zeros(len(segment_id), bool), split, **options)
+
+
+def in_order(values, origins, windows=WINDOWS, forecast=(0,)):
+    """All histories and targets, as batches of 16 give them."""
+    batches = evaluation_batches(values, origins, windows, [*forecast], batch_size=16)
+    return [np.concatenate(part) for part in zip(*batches, strict=True)]
 
 
 def count(report, words):
@@ -36,66 +46,83 @@ def count(report, words):
 
 
 def test_windows_equal_keras_own():
-    config = replace(DEFAULT, every=1, history=(5,), horizon=3, batch_size=7)
+    windows = Windows(history=5, horizon=3, stride=1)
     values = np.random.default_rng(0).normal(size=(40, 2)).astype("float32")
-    piece, borders = np.zeros(40, int), np.zeros(40, int)
-    starts = split(piece, borders, config).train
-    found = [np.concatenate(part) for part in zip(*windows.batches_in_order(values, starts, config), strict=True)]
+    origins = find_origins(np.zeros(40, int), np.zeros(40, int), windows).train
+    histories, targets = in_order(values, origins, windows, forecast=(1, 0))
     theirs = keras.utils.timeseries_dataset_from_array(values, None, sequence_length=8, batch_size=64)
     expected = np.concatenate([batch.numpy() for batch in theirs])
-    np.testing.assert_array_equal(found[0], expected[:, :5])
-    np.testing.assert_array_equal(found[1], expected[:, 5:])
+    np.testing.assert_array_equal(histories, expected[:, :5])
+    np.testing.assert_array_equal(targets, expected[:, 5:, ::-1])
 
 
 def test_steps_lie_so_many_rows_apart_and_windows_start_at_every_row():
     values = np.arange(60, dtype="float32")[:, None]
-    starts = split(np.zeros(60, int), np.zeros(60, int), SHORT).train
-    history, target = next(iter(windows.batches_in_order(values, starts, SHORT)))
-    assert np.asarray(history)[0, :, 0].tolist() == [0, 2, 4, 6, 8, 10]
-    assert np.asarray(target)[0, :, 0].tolist() == [12, 14, 16, 18]
-    assert np.asarray(history)[1, 0, 0] == 1
+    histories, targets = in_order(values, find_origins(np.zeros(60, int), np.zeros(60, int)).train)
+    assert histories[0, :, 0].tolist() == [0, 2, 4, 6, 8, 10]
+    assert targets[0, :, 0].tolist() == [12, 14, 16, 18]
+    assert histories[1, 0, 0] == 1
+    assert len(histories) == 60 - WINDOWS.rows + 1
+
+
+@pytest.mark.parametrize("windows", [WINDOWS, Windows(1, 1, 1), Windows(3, 2, 7), Windows(4, 5, 1)])
+def test_origins_are_those_of_a_loop_over_rows(windows):
+    rng = np.random.default_rng(0)
+    segment_id = np.repeat([0, -1, 1, 2, -1, 3], [150, 9, 80, 60, 1, 100])
+    split = np.repeat([0, 1, 2], [230, 80, 90])
+    imputed = rng.random(400) < 0.1
+    expected = [[], [], []]
+    for origin in range(400):
+        history = [origin - windows.stride * back for back in range(windows.history)]
+        targets = [origin + windows.stride * ahead for ahead in range(1, windows.horizon + 1)]
+        if min(history) < 0 or max(targets) >= 400 or imputed[origin]:
+            continue
+        segments, parts = {segment_id[row] for row in history + targets}, {split[row] for row in targets}
+        if len(segments) == len(parts) == 1 and segments != {-1}:
+            expected[parts.pop()].append(origin)
+    found = windows.find_origins(segment_id, imputed, split)
+    assert all(expected)
+    assert [part.tolist() for part in found] == expected
+    thinned = windows.find_origins(segment_id, imputed, split, window_stride=7)
+    assert [part.tolist() for part in thinned] == [expected[0][::7], *expected[1:]]
 
 
 def test_no_value_of_validation_or_test_can_be_reached_from_a_training_window():
     """Every value names its row, so what a window holds tells which part it comes from."""
-    rows = 400
-    values = np.arange(rows, dtype="float32")[:, None]
-    borders = np.repeat([0, 1, 2], [250, 70, 80])
-    starts = split(np.zeros(rows, int), borders, SHORT)
-    for part, chosen in enumerate(starts):
-        history, target = (np.concatenate(x) for x in zip(*windows.batches_in_order(values, chosen, SHORT), strict=True))
-        assert (borders[target.astype(int)] == part).all()  # targets lie in their own part, all of them
-        assert (borders[history.astype(int)] <= part).all()  # and the past alone is looked at
-        assert history.max() < target.max()
-    assert borders[np.asarray(starts.validation)[0]] == 0  # validation looks back across the border
+    values = np.arange(400, dtype="float32")[:, None]
+    split = np.repeat([0, 1, 2], [250, 70, 80])
+    origins = find_origins(np.zeros(400, int), split)
+    for part, chosen in enumerate(origins):
+        histories, targets = in_order(values, chosen)
+        assert (split[targets.astype(int)] == part).all()  # targets lie in their own part, all of them
+        assert (split[histories.astype(int)] <= part).all()  # and the past alone is looked at
+        assert histories.max() < targets.max()
+    assert split[origins.validation[0]] == 0  # validation looks back across the split
 
 
 def test_no_window_reaches_across_a_gap_or_into_another_place():
-    piece = np.repeat([0, -1, 1, 2], [50, 5, 60, 40])
-    starts = split(piece, np.zeros(155, int), SHORT).train
-    back, ahead = 2 * np.arange(-5, 1), 2 * np.arange(1, 5)
-    covered = piece[starts[:, None] + np.concatenate([back, ahead])]
+    segment_id = np.repeat([0, -1, 1, 2], [50, 5, 60, 40])
+    origins = find_origins(segment_id, np.zeros(155, int)).train
+    covered = segment_id[np.concatenate([WINDOWS.history_rows(origins), WINDOWS.target_rows(origins)], axis=1)]
     assert (covered >= 0).all()
     assert (covered == covered[:, :1]).all()
-    possible = [n - 2 * 9 for n in (50, 60, 40)]
-    assert len(starts) == sum(possible)
+    assert len(origins) == sum(n - 2 * 9 for n in (50, 60, 40))
 
 
-def test_no_window_starts_from_a_value_that_was_filled_in_from_what_is_to_come():
+def test_no_origin_is_a_value_that_was_imputed_from_what_is_to_come():
     table = table_of(400)
     table.loc[[50, 51, 300], "temperature"] = np.nan
     table.to_csv("own.csv", index=False)
     series = data.load(SHORT)
-    starts = np.concatenate(windows.split(series.piece, series.filled, series.borders, SHORT))
-    whole = np.concatenate(split(series.piece, series.borders, SHORT))
-    assert sorted(set(whole) - set(starts)) == [50, 51, 300]
+    all_rows = np.concatenate(find_origins(series.segment_id, series.split))
+    assert sorted({*all_rows} - {*np.concatenate(series.origins)}) == [50, 51, 300]
 
 
 def test_a_step_is_an_hour_where_rows_are_closer_than_that_else_a_row():
     for minutes, rows in ((10, 6), (60, 1), (24 * 60, 1)):
         table_of(400).assign(time=hours(400, step=f"{minutes}min")).to_csv("own.csv", index=False)
-        assert data.with_step(DEFAULT, data.load(replace(SHORT, every=None))).every == rows
-    assert data.with_step(SHORT, data.load(SHORT)).every == 2
+        assert data.load(replace(SHORT, stride=None)).windows.stride == rows
+    assert data.load(SHORT).windows == WINDOWS
 
 
 def test_one_place_in_several_files_is_one_series():
@@ -110,32 +137,24 @@ def test_one_place_in_several_files_is_one_series():
 
 def test_an_epoch_has_every_window_once_and_depends_on_its_number_alone():
     values = np.arange(100, dtype="float32")[:, None]
-    starts = np.arange(20, 60)
-    batches, steps = windows.training_batches(values, starts, SHORT)
-    two = [np.asarray(target)[:, 0, 0] for _, target in batches.take(2 * steps)]
-    first, second = np.concatenate(two[:steps]), np.concatenate(two[steps:])
-    np.testing.assert_array_equal(np.sort(first), starts + 2)
+    origins = np.arange(20, 60)
+
+    def epochs(first_epoch, count):
+        batches = training_batches(values, origins, WINDOWS, [0], batch_size=16, seed=0, first_epoch=first_epoch)
+        found = [np.asarray(targets)[:, 0, 0] for _, targets in batches.take(3 * count)]
+        return [np.concatenate(found[first : first + 3]) for first in range(0, len(found), 3)]
+
+    first, second = epochs(0, 2)
+    np.testing.assert_array_equal(np.sort(first), origins + 2)
     assert not np.array_equal(first, second)
-    resumed = windows.training_batches(values, starts, SHORT, first_epoch=1)[0].take(steps)
-    np.testing.assert_array_equal(np.concatenate([np.asarray(target)[:, 0, 0] for _, target in resumed]), second)
+    [resumed] = epochs(1, 1)
+    np.testing.assert_array_equal(resumed, second)
 
 
-def test_teacher_forcing_falls_to_none():
-    config = replace(SHORT, head=("autoregressive",), epochs=10, teacher_forcing=0.8, horizon=20, history=(2,), batch_size=64)
-    values, starts = np.zeros((2_000, 1), "float32"), np.arange(50, 1_900)
-    batches, steps = windows.training_batches(values, starts, config)
-    forced = [np.asarray(x["forced"]).mean() for x, _ in windows.for_network(batches, [0], config, steps).take(10 * steps)]
-    assert np.mean(forced[:10]) == pytest.approx(0.8, abs=0.05)
-    assert np.mean(forced[len(forced) // 2 - 5 : len(forced) // 2 + 5]) == pytest.approx(0.4, abs=0.05)
-    assert np.mean(forced[-10:]) < 0.05
-    evaluated = windows.for_network(windows.batches_in_order(values, starts, config), [0], config)
-    assert np.asarray(next(iter(evaluated))[0]["forced"]).max() == 0
-
-
-def test_borders_are_those_of_the_benchmark():
+def test_the_split_is_that_of_the_benchmark():
     """Informer's and Autoformer's: int(0.7 n), int(0.2 n) at the end, the rest between."""
-    borders = cut_in_time(52_696, PRESETS["benchmark"])
-    assert np.bincount(borders).tolist() == [36_887, 5_270, 10_539]
+    split = cut_in_time(52_696, PRESETS["benchmark"].split)
+    assert np.bincount(split).tolist() == [36_887, 5_270, 10_539]
 
 
 def test_cleaning_says_what_it_did():
@@ -143,28 +162,28 @@ def test_cleaning_says_what_it_did():
     table.iloc[20, 0] = -9999.0
     table.iloc[25, 1] = np.inf
     table.iloc[30, 1] = 5_000.0  # no pressure
-    table = pd.concat([table.iloc[:60], table.iloc[61:100], table.iloc[120:], table.iloc[5:7]])
+    table = pd.concat([table.iloc[:60], table.iloc[60 + MAX_GAP : 100], table.iloc[101 + MAX_GAP :], table.iloc[5:7]])
     table.loc[pd.Timestamp("2024-01-02 03:20")] = [1.0, 1_000.0]
-    [cleaned] = clean({"here": table}, replace(DEFAULT, longest_gap=3))
+    [cleaned] = clean({"here": table}, DEFAULT)
     report = cleaned.report
-    assert count(report, "rows read") == 182
+    assert count(report, "rows read") == 190
     assert count(report, "repeated") == 2
     assert count(report, "between the steps") == 1
-    assert count(report, "missing time stamps") == 21
+    assert count(report, "missing time stamps") == 13
     assert count(report, "codes for missing") == 1
     assert count(report, "'pressure (hPa)' outside") == 1
     assert count(report, "infinite") == 1
-    assert count(report, "interpolated") == 4
-    assert np.flatnonzero(cleaned.filled).tolist() == [20, 25, 30, 60, *range(100, 120)]
-    assert count(report, "longer gaps") == 20
+    assert count(report, "interpolated") == 9
+    assert np.flatnonzero(cleaned.imputed.any(axis=1)).tolist() == [20, 25, 30, *range(60, 66), *range(100, 107)]
+    assert count(report, "longer gaps") == 7
     assert cleaned.table.notna().all(axis=None)
-    assert cleaned.piece.tolist() == [0] * 100 + [-1] * 20 + [1] * 80
+    assert cleaned.segment_id.tolist() == [0] * 100 + [-1] * 7 + [1] * 93
     column = cleaned.table["temperature"]
     assert column.iloc[20] == pytest.approx((column.iloc[19] + column.iloc[21]) / 2)
-    assert column.iloc[60] == pytest.approx((column.iloc[59] + column.iloc[61]) / 2)
+    np.testing.assert_allclose(column.iloc[60:66], np.linspace(column.iloc[59], column.iloc[66], 8)[1:-1])
 
 
-def test_a_gap_on_the_border_is_filled_from_its_own_side():
+def test_a_gap_on_the_split_is_filled_from_its_own_side():
     table = pd.DataFrame({"load": np.arange(100.0)}, index=hours(100))
     table.iloc[68:73] = np.nan  # training ends with row 69
     column = clean({"here": table}, DEFAULT)[0].table["load"]
@@ -178,7 +197,7 @@ def test_wind_becomes_a_vector_and_time_a_circle():
         **{"wv (m/s)": [*np.full(rows - 20, 2.0), *np.zeros(20)], "wd (deg)": [*np.zeros(rows - 20), *np.full(20, np.nan)]}
     )
     [calm] = clean({"here": calm}, DEFAULT)
-    assert not calm.filled.any()
+    assert not calm.imputed.any(axis=None)
     assert calm.table["wv (m/s), from north"].iloc[-20:].tolist() == [0.0] * 20
     table = clean({"here": table}, DEFAULT)[0].table
     assert "wd (deg)" not in table
@@ -215,7 +234,8 @@ def test_the_past_of_a_forecast_is_not_cut():
     table.to_csv("own.csv", index=False)
     series = data.load(SHORT, cut=False)
     assert series.values[70, 0] == pytest.approx(table["temperature"][[69, 71]].mean(), rel=1e-5)
-    assert series.borders.max() == 0
+    assert series.split.max() == 0
+    assert not any(map(len, series.origins))
     assert series.columns[-1] == "cosine of year"
 
 
@@ -269,10 +289,10 @@ def test_several_places_in_a_file_or_a_folder():
     one, other = table_of(300).assign(city="Jena"), table_of(200).assign(city="Ulm")
     pd.concat([one, other]).sample(frac=1, random_state=0).to_csv("own.csv", index=False)
     series = data.load(replace(SHORT, station_column="city"))
-    assert np.bincount(series.piece).tolist() == [300, 200]
-    assert series.borders[:300].tolist() == sorted(series.borders[:300])
-    assert (np.bincount(series.borders[:300]) == [210, 30, 60]).all()
-    assert series.borders[300:].tolist() == series.borders[:200].tolist()  # both end their training at the same time
+    assert np.bincount(series.segment_id).tolist() == [300, 200]
+    assert series.split[:300].tolist() == sorted(series.split[:300])
+    assert (np.bincount(series.split[:300]) == [210, 30, 60]).all()
+    assert series.split[300:].tolist() == series.split[:200].tolist()  # both end their training at the same time
     Path("folder").mkdir()
     one.drop(columns="city").to_csv("folder/jena.csv", index=False)
     other.drop(columns="city").to_csv("folder/ulm.csv", index=False)
@@ -358,20 +378,32 @@ def test_bad_tables_are_explained(prepare, flags, message):
 
 def test_too_short_a_series_is_explained():
     table_of(60).to_csv("own.csv", index=False)
-    series = data.load(SHORT)
-    with pytest.raises(UserError, match=f"no unbroken stretch for validation.* {data.shortest(SHORT)} would do"):
-        data.check_windows(series, windows.split(series.piece, series.filled, series.borders, SHORT), SHORT)
+    with pytest.raises(UserError, match=f"no unbroken stretch for validation.* {data.shortest(WINDOWS, SHORT.split)} would do"):
+        data.load(SHORT)
+
+
+def test_a_part_whose_windows_all_overlap_is_warned_of(capsys):
+    table_of(100).to_csv("own.csv", index=False)
+    assert [len(part) for part in data.load(SHORT).origins] == [70 - 18, 10 - 6, 20 - 6]
+    warnings = [line for line in capsys.readouterr().out.splitlines() if "WARNING" in line]
+    assert len(warnings) == 1
+    assert "all 4 windows of validation overlap" in warnings[0]
 
 
 @pytest.mark.parametrize(
-    "config",
-    [SHORT, replace(DEFAULT, every=1), replace(DEFAULT, every=6, train_share=0.85), replace(PRESETS["benchmark"], horizon=48)],
+    ("windows", "fractions"),
+    [
+        (WINDOWS, (0.7, 0.1)),
+        (Windows(history=48, horizon=24, stride=1), (0.7, 0.1)),
+        (Windows(history=48, horizon=24, stride=6), (0.85, 0.1)),
+        (Windows(history=720, horizon=48, stride=1), (0.7, 0.1)),
+    ],
 )
-def test_every_series_from_the_shortest_on_has_windows_in_all_parts(config):
+def test_every_series_from_the_shortest_on_has_windows_in_all_parts(windows, fractions):
     def has_windows(rows):
-        return all(len(part) for part in split(np.zeros(rows, int), cut_in_time(rows, config), config))
+        return all(map(len, find_origins(np.zeros(rows, int), cut_in_time(rows, fractions), windows)))
 
-    shortest = data.shortest(config)
+    shortest = data.shortest(windows, fractions)
     assert not has_windows(shortest - 1)
     assert all(map(has_windows, range(shortest, shortest + 200)))
 
@@ -379,25 +411,27 @@ def test_every_series_from_the_shortest_on_has_windows_in_all_parts(config):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"history": (0,)}, "--history is a length of 1 step or more"),
-        ({"history": (48, 24)}, "in rising order"),
-        ({"train_share": 0.9, "validation_share": 0.1}, "leave nothing for test"),
-        ({"quantiles": (0.9, 0.5)}, "in rising order"),
-        ({"quantiles": (0.1, 0.9)}, "0.5 among them"),
-        ({"head": ()}, "--head is one kind of head"),
-        ({"head": ("direct", "direct")}, "several different ones; got direct direct"),
-        ({"head": ("segments",)}, "are whole numbers of --segment-length 48"),
-        ({"head": ("segments",), "num_layers": 2}, "one recurrent layer"),
-        ({"quantiles": (0.1, 0.5)}, "some below and some above"),
-        ({"backtest": 2, "resume": True}, "Leave one out"),
-        ({"head": ("segments",), "segment_length": 24, "residual": True}, "knows no --residual"),
-        ({"teacher_forcing": 2.0}, "--teacher-forcing"),
-        ({"activation": "relu"}, "--activation relu"),
+        ({"history": 0}, "--history is 1 or more; got 0"),
+        ({"horizon": 0}, "--horizon is 1 or more; got 0"),
+        ({"stride": 0}, "--stride is 1 or more; got 0"),
+        ({"split": (0.9, 0.1)}, "leave something for test; got 0.9 0.1"),
+        ({"split": (0.9, 0.0)}, "two fractions above 0"),
+        ({"interval": 1.0}, "--interval lies between 0 and 1; got 1.0"),
+        ({"head": "segments", "history": 96}, "are whole numbers of segments of 48 .* SEGMENT .* may be 24"),
+        ({"head": "segments", "horizon": 96, "recurrent": Recurrent(num_layers=2)}, "one recurrent layer"),
+        ({"head": "segments", "horizon": 96, "recurrent": Recurrent(residual=True)}, "one recurrent layer"),
+        ({"recurrent": Recurrent(bidirectional=True)}, "--bidirectional does not work here"),
     ],
 )
 def test_bad_flags_are_explained(flags, message):
     with pytest.raises(UserError, match=message):
         Config(**flags)
+
+
+def test_the_interval_names_the_quantiles():
+    assert replace(SHORT, interval=0.9).quantiles == pytest.approx((0.05, 0.5, 0.95))
+    assert replace(SHORT, interval=None).quantiles == (0.5,)
+    assert Config(head="segments", horizon=96, recurrent=Recurrent(cell="lstm", units=8, dropout=0.5)).head == "segments"
 
 
 @pytest.mark.usefixtures("offline")

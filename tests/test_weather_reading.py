@@ -15,7 +15,7 @@ from apps.weather.config import DEFAULT, PRESETS
 from shared.cli import UserError
 
 ROWS = 2_400
-OWN = replace(DEFAULT, data="own.csv", every=1, history=(6,), horizon=4)
+OWN = replace(DEFAULT, data="own.csv", stride=1, history=6, horizon=4)
 TIMES = pd.Series(pd.date_range("2024-02-01", periods=ROWS, freq="1h"))  # over the change of clocks in March
 
 
@@ -161,10 +161,10 @@ def test_inputs_are_chosen_and_gaps_elsewhere_block_nothing():
     table.loc[300:800, "ozone"] = np.nan
     table.loc[7, "note"] = "3"
     every = load(table.drop(columns="note"))
-    assert count(every, "those in which 'ozone' is missing") == (every.piece < 0).sum() == 501
+    assert count(every, "those in which 'ozone' is missing") == (every.segment_id < 0).sum() == 501
     series = load(table, inputs=("load",), target="temperature")
     assert series.columns[:3] == ("temperature", "load", "sine of day")
-    assert (series.piece == 0).all()
+    assert (series.segment_id == 0).all()
     with pytest.raises(UserError, match=r"no column 'rain' \(--inputs\)"):
         load(table, inputs=("rain",))
 
@@ -195,8 +195,8 @@ def test_a_gap_of_a_year_belongs_to_no_part():
     table = table_of()
     table.loc[1_600:, "time"] += pd.Timedelta(days=365)
     series = load(table)
-    assert np.bincount(series.borders).tolist() == [1_680, 240, 480]
-    assert np.flatnonzero(np.diff(series.piece)).tolist() == [1_599]
+    assert np.bincount(series.split).tolist() == [1_680, 240, 480]
+    assert np.flatnonzero(np.diff(series.segment_id)).tolist() == [1_599]
     assert count(series, "gaps of more than a day") == 365 * 24
 
 
@@ -252,14 +252,16 @@ def test_rows_taken_as_they_are_stay_all():
         load(table_of(load=[np.nan, *range(ROWS - 1)]), clean=False)
 
 
-@pytest.mark.parametrize("command", ["train", "check"])
-def test_a_bad_file_is_answered_before_tensorflow_is_imported(command):
+def test_a_bad_file_is_answered_before_tensorflow_is_imported():
     Path("own.csv").write_text("time load\n2024-01-01 1\n")
     code = (
-        f"import sys; sys.argv = ['x', '--data', 'own.csv']; from apps.weather.{command} import main\n"
-        "try: main()\nexcept Exception as error: print(type(error).__name__, 'tensorflow' in sys.modules)"
+        "import sys; from apps.weather import __main__ as commands\n"
+        "for command in (commands.train, commands.check, commands.backtest):\n"
+        "    for file in ('own.csv', 'nowhere.csv'):\n"
+        "        try: command(['--data', file])\n"
+        "        except Exception as error: print(type(error).__name__, 'tensorflow' in sys.modules, 'keras' in sys.modules)"
     )
     root = Path(data.__file__).parents[2]
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(root)})
-    assert answer.stdout.split() == ["UserError", "False"], answer.stderr
+    assert answer.stdout.split() == ["UserError", "False", "False"] * 6, answer.stderr
     assert not Path("runs").exists()

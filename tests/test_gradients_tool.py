@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from shared import recall
 from shared.cli import UserError
+from tools import recall
+from tools.gradients import Config
 
 
 @pytest.mark.parametrize("lag", [1, 4, 9])
@@ -35,7 +36,7 @@ def test_decay_of_a_geometric_series_is_its_ratio():
 
 def test_the_command_saves_a_figure_and_a_table(capsys, monkeypatch):
     monkeypatch.setattr(recall, "NETWORKS", {name: recall.NETWORKS[name] for name in ("SimpleRNN", "GRU")})
-    folder = recall.compare(recall.Config(lag=6, steps=3, units=4, batch_size=8, seeds=(0, 1)))
+    folder = recall.compare(Config(lag=6, steps=3, units=4, batch_size=8, seeds=(0, 1)))
     table = pd.read_csv(folder / "table.csv")
     assert list(table["network"].unique()) == list(recall.NETWORKS)
     assert len(table) == 8
@@ -53,10 +54,20 @@ def test_the_summary_is_mean_and_range_over_the_seeds():
     assert summary.values.tolist() == [["GRU", "none", "0.375\n0.25\n0.5", "1"], ["LSTM", "none", "1", "0.5"]]
 
 
-def test_wrong_knobs_are_told():
+def test_wrong_settings_are_refused():
     with pytest.raises(UserError, match="--lag is 2 or more; got 1"):
-        recall.Config(lag=1)
+        Config(lag=1)
     with pytest.raises(UserError, match="--seeds names a seed twice"):
-        recall.Config(seeds=(1, 1))
+        Config(seeds=(1, 1))
     with pytest.raises(UserError, match="--seeds is one or more whole numbers"):
-        recall.Config(seeds=())
+        Config(seeds=())
+
+
+@pytest.mark.slow
+def test_gates_recall_what_a_plain_recurrence_forgets_and_clipping_helps_it():
+    table = pd.read_csv(recall.compare(Config(seeds=(0,))) / "table.csv").set_index(["network", "clipping"])
+    assert table.loc[("GRU", "global_norm"), "lag 100"] > 0.95
+    assert table.loc[("SimpleRNN", "none"), "lag 100"] < 0.3
+    assert table.loc[("SimpleRNN", "global_norm"), "lag 20"] > table.loc[("SimpleRNN", "none"), "lag 20"] + 0.2
+    assert table.loc[("SimpleRNN", "global_norm"), "decay before"] < 0.95
+    assert table.loc[("SimpleRNN, ReLU from identity", "global_norm"), "decay before"] > 0.98
