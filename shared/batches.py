@@ -67,6 +67,11 @@ def in_order(rows: np.ndarray, batch_size: int, replicas: int = 1) -> list[np.nd
     return split_evenly_first(np.array_split(rows, range(batch_size, len(rows), batch_size)), replicas)
 
 
+def count_batches(examples: int, batch_size: int, replicas: int = 1) -> int:
+    """Batches per epoch of all functions here."""
+    return len(in_order(np.arange(examples), batch_size, replicas))
+
+
 def prepared_ahead(
     make: Callable[[], Iterator], signature, num_batches: int, prepare: Callable | None = None
 ) -> tf.data.Dataset:
@@ -104,19 +109,15 @@ def batches_by_length(features, labels, batch_size: int, seed: int, first_epoch:
         replicas: see `indices_by_length`.
 
     Returns:
-        A `tf.data.Dataset` of (features padded with 0 on the right, labels), and the number of batches in an epoch.
+        A `tf.data.Dataset` of (features padded with 0 on the right, labels).
     """
-
     lengths = _lengths(features)
 
     def order() -> Iterator[np.ndarray]:
-        epoch = first_epoch
-        while True:
+        for epoch in itertools.count(first_epoch):
             yield from indices_by_length(lengths, batch_size, np.random.default_rng([seed, epoch]), replicas)
-            epoch += 1
 
-    steps = len(indices_by_length(lengths, batch_size, replicas=replicas))
-    return _gather(features, labels, order, tf.data.INFINITE_CARDINALITY), steps
+    return _gather(features, labels, order, tf.data.INFINITE_CARDINALITY)
 
 
 def batches_in_order(features, labels, batch_size: int, replicas: int = 1):

@@ -54,10 +54,14 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10):
     return means, accuracies - means, counts[filled] / len(labels)
 
 
-def confident_mistakes(labels: np.ndarray, probabilities: np.ndarray, most: int | None = None) -> np.ndarray:
-    """Rows that are wrong with the highest probability, worst first; at most `most`, or all."""
-    wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
-    return wrong[np.argsort(-probabilities[wrong].max(axis=1))][:most]
+def table_of_mistakes(labels: np.ndarray, probabilities: np.ndarray, class_names) -> pd.DataFrame:
+    """Rows that are wrong, those with the highest probability first; the index is the number of the row."""
+    predicted = probabilities.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != labels)
+    worst = wrong[np.argsort(-probabilities[wrong].max(axis=1))]
+    names = np.array(class_names)
+    columns = {"label": names[labels[worst]], "predicted": names[predicted[worst]]}
+    return pd.DataFrame(columns | {"probability": probabilities[worst].max(axis=1).round(4)}, index=worst)
 
 
 def best_threshold(positive: np.ndarray, probability: np.ndarray) -> float:

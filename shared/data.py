@@ -108,6 +108,20 @@ def existing_path(flag: str, path: str) -> Path:
     return Path(path)
 
 
+def new_file(flag: str, path: str | Path) -> Path:
+    """A file that is to be written.
+
+    Raises:
+        UserError: if it exists already, or its folder does not.
+    """
+    path = Path(path)
+    if path.exists():
+        raise UserError(f"{flag} {path} exists already; nothing was overwritten. Name another file.")
+    if not path.parent.is_dir():
+        raise UserError(f"{flag} {path}: the folder {path.parent} does not exist. Make it first.")
+    return path
+
+
 def fingerprint(parts: Iterable[bytes]) -> str:
     """A short name for exactly this content: 16 hexadecimal digits of SHA-256."""
     digest = hashlib.sha256()

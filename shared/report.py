@@ -49,6 +49,13 @@ def markdown_table(table: pd.DataFrame, corner: str) -> list[str]:
     ]
 
 
+def with_mean_and_spread(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with two rows more: mean and (sample) standard deviation of its numbers; texts are left empty there."""
+    numbers = table.select_dtypes("number")
+    summary = pd.DataFrame({"mean": numbers.mean(), "standard deviation": numbers.std()}).T
+    return pd.concat([table, summary]).fillna(dict.fromkeys(table.columns.difference(numbers.columns), ""))
+
+
 def print_table(table: pd.DataFrame, title: str, corner: str = "", digits: int = 4) -> None:
     """Print a table; numbers that are not whole get `digits` decimals."""
     shown = Table(title=Text(title))  # Text: rich would take [billing] in a plain str for markup

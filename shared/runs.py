@@ -129,10 +129,7 @@ def find(app: str, path: str | None = None) -> Path:
     if path is None:
         if not finished(app):
             raise UserError(f"No finished run in {ROOT / app}/. Train one first: make {app}")
-        newest = finished(app)[-1]
-        if was_interrupted(newest):
-            print(f"{newest}, the newest run, was ended by Ctrl-C. Others (make runs) are named by --run.", file=sys.stderr)
-        return newest
+        return finished(app)[-1]
     folder = Path(path)
     if not folder.is_dir():
         raise UserError(f"--run {path}: there is no such folder. Runs are listed by: make runs")
@@ -145,6 +142,15 @@ def find(app: str, path: str | None = None) -> Path:
     if (other := read_json(folder / "metrics.json")["app"]) != app:
         raise UserError(f"--run {path} is a run of {other}, not of {app}.")
     return folder
+
+
+def load(app: str, path: str | None = None) -> tuple[Path, dict[str, Any]]:
+    """The folder that `find` finds and its metrics; it is said on standard error what is loaded."""
+    folder = find(app, path)
+    metrics = read_json(folder / "metrics.json")
+    ended = ", ended by Ctrl-C" if metrics.get("interrupted") else ""
+    print(f"Loading {folder}, trained on {metrics['dataset']} (preset {metrics['preset']}{ended}).", file=sys.stderr)
+    return folder, metrics
 
 
 def finished(app: str) -> list[Path]:

@@ -70,8 +70,7 @@ class Training:
     def __post_init__(self):
         check_at_least(1, self, "epochs", "patience", "batch_size")
         check_at_least(0, self, "learning_rate", "weight_decay")
-        if not 0 <= self.seed < 2**31:
-            raise UserError(f"--seed is 0 or more and below {2**31}; got {self.seed}.")
+        check_seed(self)
         if not 0 < self.clip_threshold < math.inf:
             raise UserError(f"--clip-threshold is above 0, and finite; got {self.clip_threshold}.")
 
@@ -82,6 +81,12 @@ def check_at_least(least: float, config: object, *fields: str) -> None:
         value = getattr(config, field)
         if value is not None and not least <= value < math.inf:
             raise UserError(f"{flag(field)} is {least} or more; got {value}.")
+
+
+def check_seed(config: object) -> None:
+    """Raise a UserError if the field `seed` is not one that every random generator takes."""
+    if not 0 <= config.seed < 2**31:
+        raise UserError(f"--seed is 0 or more and below {2**31}; got {config.seed}.")
 
 
 def check_fraction(config: object, *fields: str) -> None:

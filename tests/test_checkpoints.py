@@ -57,12 +57,12 @@ def train(folder, epochs=4, resume=False, extra=(), patience=10):
     model = make_model()
     settings = Training(epochs=epochs, patience=patience, resume=resume)
     callbacks, state = training.make_callbacks(folder, "val_accuracy", settings)
-    batches, steps = batching.batches_by_length(rows, ROWS % 2, 8, seed=3, first_epoch=state.first_epoch)
+    batches = batching.batches_by_length(rows, ROWS % 2, 8, seed=3, first_epoch=state.first_epoch)
     validation, _ = batching.batches_in_order(rows, ROWS % 2, 32)
     fit = {
         "epochs": state.last_epoch(epochs),
         "initial_epoch": state.first_epoch,
-        "steps_per_epoch": steps,
+        "steps_per_epoch": batching.count_batches(len(ROWS), 8),
         "shuffle": False,
         "verbose": 0,
     }

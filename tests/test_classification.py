@@ -53,8 +53,11 @@ def test_several_classes():
 
 def test_most_confident_mistakes_come_first():
     probabilities = np.array([[0.4, 0.6], [0.9, 0.1], [0.2, 0.8], [0.99, 0.01]])
-    assert classification.confident_mistakes(np.array([0, 0, 1, 1]), probabilities, most=5).tolist() == [3, 0]
-    assert classification.confident_mistakes(np.array([0, 0, 1, 1]), probabilities, most=1).tolist() == [3]
+    table = classification.table_of_mistakes(np.array([0, 0, 1, 1]), probabilities, ("no", "yes"))
+    assert table.index.tolist() == [3, 0]
+    assert table["label"].tolist() == ["yes", "no"]
+    assert table["predicted"].tolist() == ["no", "yes"]
+    np.testing.assert_allclose(table["probability"], probabilities[[3, 0]].max(axis=1))
 
 
 @pytest.mark.parametrize("seed", range(5))

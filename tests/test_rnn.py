@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import layers, ops
 
-from shared import rnn
+from shared import kernels, rnn
 
 BATCH, TIME, FEATURES, UNITS = 3, 6, 4, 5
 LENGTHS = np.array([6, 2, 4])
@@ -259,10 +259,10 @@ def test_saved_model_loads_with_keras_alone(sequence, tmp_path):
     ],
 )
 def test_kernel_names_the_reason_against_cudnn(layer, reason):
-    kernel = rnn.explain_kernel(layer)
+    kernel = kernels.explain_kernel(layer)
     assert kernel.name == "plain loop"
     assert kernel.reason.endswith(reason)
-    assert rnn.explain_kernel(layer, jit_compile=True).name == "XLA"
+    assert kernels.explain_kernel(layer, jit_compile=True).name == "XLA"
 
 
 def operations(traced):
@@ -277,20 +277,20 @@ def test_kernel_is_cudnn_where_there_is_a_gpu(kind, options, gpu_in_name):
     """Traced where Keras believes in a GPU, the graph holds cuDNN's operation where explain_kernel names cuDNN."""
     layer = kind(3, **options)
     traced = tf.function(layer).get_concrete_function(tf.TensorSpec((2, 4, 3)))
-    assert (rnn.explain_kernel(layer).name == "cuDNN") == ("CudnnRNNV3" in operations(traced)) == (not options)
+    assert (kernels.explain_kernel(layer).name == "cuDNN") == ("CudnnRNNV3" in operations(traced)) == (not options)
 
 
 def test_kernel_of_both_directions_and_of_xla_where_there_is_a_gpu(gpu_in_name):
-    assert str(rnn.explain_kernel(layers.Bidirectional(layers.LSTM(3)))) == "cuDNN"
-    assert str(rnn.explain_kernel(layers.LSTM(3), jit_compile=True)) == "XLA (not cuDNN: jit_compile=True)"
+    assert str(kernels.explain_kernel(layers.Bidirectional(layers.LSTM(3)))) == "cuDNN"
+    assert str(kernels.explain_kernel(layers.LSTM(3), jit_compile=True)) == "XLA (not cuDNN: jit_compile=True)"
 
 
 def test_kernels_of_a_model_are_named_once_per_layer():
     model = rnn.build_many_to_one(3, 1, cell="gru", units=4, num_layers=2, bidirectional=True)
     model.compile(jit_compile=True)
-    kernels = rnn.explain_kernels(model)
-    assert list(kernels) == ["recurrent_bidirectional_gru_1", "recurrent_bidirectional_gru_2"]
-    assert {kernel.name for kernel in kernels.values()} == {"XLA"}
+    found = kernels.explain_kernels(model)
+    assert list(found) == ["recurrent_bidirectional_gru_1", "recurrent_bidirectional_gru_2"]
+    assert {kernel.name for kernel in found.values()} == {"XLA"}
 
 
 @pytest.mark.parametrize(

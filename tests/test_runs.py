@@ -274,8 +274,8 @@ def test_resume_after_one_ctrl_c_says_that_the_run_is_finished_and_how_to_train_
 def test_an_interrupted_run_is_marked_where_it_is_found_and_listed(capsys):
     finished_run()
     path = finished_run(metrics=METRICS | {"interrupted": True})
-    assert runs.find("toy") == path
-    assert f"{path}, the newest run, was ended by Ctrl-C" in capsys.readouterr().err
+    assert runs.load("toy")[0] == path
+    assert f"Loading {path}, trained on sample (preset default, ended by Ctrl-C)" in capsys.readouterr().err
     table.main()
     assert capsys.readouterr().out.count("interrupted") == 1
 

@@ -49,7 +49,7 @@ with strategy.scope():
     model = keras.Model({"ids": ids}, keras.layers.Dense(2)(x))
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
 seed = next(s for s in range(99) if len(batches.indices_by_length(np.ones(19), 6, np.random.default_rng([s, 0]))[0]) == 1)
-train, steps = batches.batches_by_length(rows, labels, 6, seed, replicas=count)
+train, steps = batches.batches_by_length(rows, labels, 6, seed, replicas=count), batches.count_batches(19, 6, count)
 validation, _ = batches.batches_in_order({"ids": rows["ids"][:5]}, labels[:5], 6, replicas=count)
 history = model.fit(train, steps_per_epoch=steps, validation_data=validation, shuffle=False, verbose=0).history
 print(steps, np.isfinite([history["loss"], history["val_loss"]]).all())

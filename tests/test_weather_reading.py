@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from apps.weather import data
-from apps.weather.cleaning import clean, possible
+from apps.weather.cleaning import clean
 from apps.weather.config import DEFAULT, PRESETS
+from apps.weather.plausibility import possible
 from shared.cli import UserError
 
 ROWS = 2_400

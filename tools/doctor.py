@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shared import cli, rnn, runs, training
+from shared import cli, kernels, runs, training
 from shared.cli import UserError
 from shared.environment import describe_device
 from tools import list_apps
@@ -103,9 +103,9 @@ def diagnose(app: str) -> dict[str, str]:
 
     experiment = prepare(config, splits)
     plain = training.time_steps(one_batch(experiment))
-    kernels = {str(kernel) for kernel in rnn.explain_kernels(experiment.network).values()}
-    row = {"app": app, "kernel": "\n".join(sorted(kernels)), "ms per step": f"{plain:.0f}", "with XLA": "-", "XLA is": "-"}
-    if "cuDNN" in kernels:
+    names = {str(kernel) for kernel in kernels.explain_kernels(experiment.network).values()}
+    row = {"app": app, "kernel": "\n".join(sorted(names)), "ms per step": f"{plain:.0f}", "with XLA": "-", "XLA is": "-"}
+    if "cuDNN" in names:
         return row
     experiment = prepare(config, splits)
     experiment.network.jit_compile = True

@@ -13,6 +13,7 @@ from apps.sentiment.config import Request
 from apps.sentiment.text import in_chunks  # importing it registers `standardize`, which the saved model names
 from shared import runs
 from shared.cli import UserError
+from shared.data import new_file
 
 HOW_TO_READ = """Green words push towards the label, red ones away from it.
 Each word is left out by itself, so words that repeat each other show no effect."""
@@ -21,11 +22,10 @@ MAX_PIECES = 64  # a longer text is explained by phrases, not words
 
 def predict(request: Request) -> None:
     """Print label, probability and the words that pushed; with `--file`, write a CSV file."""
-    folder = runs.find("sentiment", request.run)
-    metrics = runs.read_json(folder / "metrics.json")
     texts = _read(request)
-    _check_output(request)
-    print(f"Loading {folder}, trained on {metrics['dataset']} (preset {metrics['preset']}).", file=sys.stderr)
+    if request.file:
+        new_file("--output", request.output)
+    folder, metrics = runs.load("sentiment", request.run)
     model = keras.models.load_model(folder / "model.keras", compile=False)
     names = metrics["class_names"]
     probabilities = probabilities_of(model, texts)
@@ -52,13 +52,6 @@ def choose(probabilities: np.ndarray, names: list[str], positive: dict | None) -
     number = names.index(positive["class"])
     others = np.where(np.arange(len(names)) == number, -1, probabilities).argmax(axis=1)
     return np.where(probabilities[:, number] >= positive["threshold"], number, others)
-
-
-def _check_output(request: Request) -> None:
-    if request.file and Path(request.output).exists():
-        raise UserError(f"--output {request.output} exists already; nothing was overwritten. Name another file.")
-    if request.file and not Path(request.output).parent.is_dir():
-        raise UserError(f"--output {request.output}: the folder {Path(request.output).parent} does not exist. Make it first.")
 
 
 def probabilities_of(model, texts: list[str], batch_size: int = 64):

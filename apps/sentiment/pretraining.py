@@ -12,7 +12,7 @@ from keras import layers, ops
 
 from apps.sentiment.config import Config
 from shared import gradients, training
-from shared.batches import batches_by_length
+from shared.batches import batches_by_length, count_batches
 from shared.checkpoints import Resume
 from shared.data import Splits
 from shared.gradient_monitor import GradientMonitor
@@ -32,7 +32,7 @@ def prepare_pretraining(config: Config, data: Splits, network: keras.Model, sequ
         sequences: `(n, None)`, word ids of the training reviews, more frequent words having smaller ids.
     """
     settings = config.training
-    _, steps = batches_by_length({"sequence": sequences}, np.zeros(sequences.nrows()), settings.batch_size, settings.seed)
+    steps = count_batches(sequences.nrows(), settings.batch_size)
     schedule = training.warmup_cosine(LEARNING_RATE, steps * config.pretraining_epochs, training.WARM_UP)
     model = build_language_model(config, network)
     model.compile(
@@ -41,7 +41,7 @@ def prepare_pretraining(config: Config, data: Splits, network: keras.Model, sequ
 
     def batches(first_epoch: int) -> tf.data.Dataset:
         labels = np.zeros(sequences.nrows())
-        found, _ = batches_by_length({"sequence": sequences}, labels, settings.batch_size, settings.seed, first_epoch)
+        found = batches_by_length({"sequence": sequences}, labels, settings.batch_size, settings.seed, first_epoch)
         return found.map(lambda features, _: features)
 
     return training.Experiment(data, model, batches, steps, validation_batches=None)

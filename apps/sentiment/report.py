@@ -64,16 +64,8 @@ def _positive_lines(positive: dict | None) -> list[str]:
 
 def table_of_mistakes(test: Reviews, probabilities: np.ndarray) -> pd.DataFrame:
     """All reviews that the network got wrong, those with the highest probability first."""
-    worst = classification.confident_mistakes(test.labels, probabilities)
-    names = np.array(test.class_names)
-    return pd.DataFrame(
-        {
-            "label": names[test.labels[worst]],
-            "predicted": names[probabilities[worst].argmax(axis=1)],
-            "probability": probabilities[worst].max(axis=1).round(4),
-            "review": [" ".join(test.texts[row].split())[:600] for row in worst],
-        }
-    )
+    table = classification.table_of_mistakes(test.labels, probabilities, test.class_names)
+    return table.assign(review=[" ".join(test.texts[row].split())[:600] for row in table.index])
 
 
 def write_tensorboard(folder: Path, mistakes: pd.DataFrame, network: keras.Model, vectorizer: keras.Model) -> None:

@@ -14,8 +14,8 @@ from apps.sentiment.baseline import fit_baseline
 from apps.sentiment.config import Config
 from apps.sentiment.embeddings import cooccurrence_embeddings
 from apps.sentiment.model import accuracy, build_model, build_servable, cross_entropy
-from shared import checkpoints, classification, rnn, runs, training
-from shared.batches import batches_by_length, batches_in_order
+from shared import checkpoints, classification, kernels, runs, training
+from shared.batches import batches_by_length, batches_in_order, count_batches
 from shared.comparison import paired_bootstrap
 from shared.data import Splits
 from shared.environment import environment
@@ -53,9 +53,9 @@ def prepare(config: Config, reviews: Splits) -> Experiment:
     replicas = strategy.num_replicas_in_sync
 
     def batches(first_epoch: int) -> tf.data.Dataset:
-        return batches_by_length(ids, labels, settings.batch_size, settings.seed, first_epoch, replicas)[0]
+        return batches_by_length(ids, labels, settings.batch_size, settings.seed, first_epoch, replicas)
 
-    steps = -(-len(labels) // settings.batch_size)
+    steps = count_batches(len(labels), settings.batch_size, replicas)
     validation_batches, _ = batches_in_order(validation_ids, reviews.validation.labels, settings.batch_size, replicas)
 
     # 3. Network
@@ -79,8 +79,7 @@ def train(config: Config, reviews: Splits) -> Path:
     with runs.open_run("sentiment", config, environment(reviews)) as run:
         if config.pretraining_epochs:
             _pretrain(config, experiment, run.path)
-        for layer, kernel in rnn.explain_kernels(network).items():
-            print(f"{layer} runs as {kernel}")
+        kernels.print_kernels(network)
         callbacks, resume = training.make_callbacks(run.path, "val_accuracy", config.training)
         network.fit(
             experiment.batches(resume.first_epoch),

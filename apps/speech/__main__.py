@@ -39,6 +39,7 @@ def folds(args: list[str]) -> None:
 def predict(args: list[str]) -> None:
     """Ask a trained run."""
     request = tyro.cli(Request, prog="python -m apps.speech predict", description=predict.__doc__, args=args)
+    runs.find("speech", request.run)  # a run that is not there is answered before TensorFlow is imported
     from apps.speech.predict import predict as ask
 
     ask(request)

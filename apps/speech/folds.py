@@ -25,7 +25,7 @@ def train_folds(config: Config) -> Path:
     speakers, rows = speakers_of(config), {}
     # After the folder was looked at, as both import TensorFlow
     from apps.speech.train import train
-    from shared.report import print_table
+    from shared.report import print_table, with_mean_and_spread
 
     print(f"{len(speakers)} runs, one for each speaker: {', '.join(speakers)}.")
     for speaker in speakers:
@@ -55,9 +55,3 @@ def speakers_of(config: Config) -> list[str]:
     if not whole.all():
         print(f"Not tested on, as they do not say every word: {', '.join(counts.index[~whole])}.")
     return counts.index[whole].tolist()
-
-
-def with_mean_and_spread(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with two rows more: mean and (sample) standard deviation of its numbers."""
-    scores = table.drop(columns="run")
-    return pd.concat([table, pd.DataFrame({"mean": scores.mean(), "standard deviation": scores.std()}).T]).fillna({"run": ""})

@@ -22,9 +22,7 @@ LONG = 1.5  # a recording of so many clips' length, or more, may hold more than 
 
 def predict(request: Request) -> None:
     """Print label, probability and runners-up of each clip; or the commands in a stream, as they are detected."""
-    folder = runs.find("speech", request.run)
-    metrics = runs.read_json(folder / "metrics.json")
-    print(f"Loading {folder}, trained on {metrics['dataset']} (preset {metrics['preset']}).", file=sys.stderr)
+    folder, metrics = runs.load("speech", request.run)
     config = runs.read_config(folder, Config)
     waveforms, problems = _read_clips(request.clips, config)
     if request.stream:

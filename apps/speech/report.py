@@ -76,18 +76,10 @@ def _lines_about_speakers(speakers: pd.DataFrame) -> list[str]:
 
 
 def table_of_mistakes(clips: Clips, probabilities: np.ndarray) -> pd.DataFrame:
-    """All clips that the network got wrong, those with the highest probability first."""
-    worst = classification.confident_mistakes(clips.labels, probabilities, len(clips.labels))
-    names = np.array(clips.class_names)
-    return pd.DataFrame(
-        {
-            "label": names[clips.labels[worst]],
-            "predicted": names[probabilities[worst].argmax(axis=1)],
-            "probability": probabilities[worst].max(axis=1).round(4),
-            "source": [clips.sources[row] for row in worst],
-            "row": worst,
-        }
-    )
+    """All clips that the network got wrong, those with the highest probability first, with the number of their row."""
+    table = classification.table_of_mistakes(clips.labels, probabilities, clips.class_names)
+    table = table.assign(source=[clips.sources[row] for row in table.index], row=table.index)
+    return table.reset_index(drop=True)
 
 
 def false_alarm_rates(clips: Clips, probabilities: np.ndarray, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,8 @@ from apps.speech.baseline import fit_baseline, statistics
 from apps.speech.config import Config
 from apps.speech.data import Clips, Speech
 from apps.speech.model import build_features, build_model, build_servable, coefficient_statistics
-from shared import checkpoints, rnn, runs, training
+from shared import checkpoints, kernels, runs, training
+from shared.batches import count_batches
 from shared.classification import measure
 from shared.comparison import paired_bootstrap
 from shared.environment import environment
@@ -41,7 +42,7 @@ def prepare(config: Config, speech: Speech) -> Experiment:
 
     # 2. Batches, augmented while the network computes the one before
     replicas, batch_size = strategy.num_replicas_in_sync, config.training.batch_size
-    steps = -(-sizes[0] // batch_size)
+    steps = count_batches(sizes[0], batch_size, replicas)
     validation_batches = augment.evaluation_batches(speech.validation, batch_size, replicas)
 
     def batches(first_epoch: int) -> tf.data.Dataset:
@@ -66,8 +67,7 @@ def train(config: Config, speech: Speech) -> Path:
     network = experiment.network
     with runs.open_run("speech", config, environment(speech)) as run:
         report.show_augmentation(run.path, config, experiment.features, speech)
-        for layer, kernel in rnn.explain_kernels(network).items():
-            print(f"{layer} runs as {kernel}")
+        kernels.print_kernels(network)
         callbacks, resume = training.make_callbacks(run.path, "val_accuracy", config.training)
         network.fit(
             experiment.batches(resume.first_epoch),

@@ -31,6 +31,7 @@ def check(args: list[str]) -> None:
 def predict(args: list[str]) -> None:
     """Ask a trained run."""
     request = tyro.cli(Request, prog="python -m apps.textgen predict", description=predict.__doc__, args=args)
+    runs.find("textgen", request.run)  # a run that is not there is answered before TensorFlow is imported
     from apps.textgen.predict import predict as ask
 
     ask(request)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from shared.cli import UserError
-from shared.settings import Recurrent, Training, check_at_least, check_source
+from shared.settings import Recurrent, Training, check_at_least, check_seed, check_source
 
 RECURRENT = Recurrent(cell="gru", units=384, dropout=0.2)
 TRAINING = Training(epochs=8, patience=3, batch_size=64, learning_rate=4e-3)
@@ -96,8 +96,7 @@ class Request:
         check_at_least(1, self, "length", "top_k", "samples")
         if not 0 <= self.temperature < math.inf:
             raise UserError(f"--temperature is 0 or more, and finite; got {self.temperature}.")
-        if not 0 <= self.seed < 2**31:
-            raise UserError(f"--seed is 0 or more and below {2**31}; got {self.seed}.")
+        check_seed(self)
         if not 0 < self.top_p <= 1:
             raise UserError(f"--top-p lies above 0 and is at most 1; got {self.top_p}.")
         if self.prompt == "":

@@ -12,7 +12,7 @@ from apps.textgen.characters import UNKNOWN
 from apps.textgen.config import Config
 from apps.textgen.data import Text, block_size
 from apps.textgen.model import zero_states
-from shared import rnn
+from shared import kernels
 from shared.bptt import contiguous_batches, contiguous_windows
 
 EVALUATION_LENGTH = 256  # steps in a window
@@ -46,7 +46,7 @@ class Sampler:
         self.config = config
         self.generator = generator
         self.sampling = sampling
-        on_cudnn = any(kernel.name == "cuDNN" for kernel in rnn.explain_kernels(generator, jit_compile=False).values())
+        on_cudnn = any(kernel.name == "cuDNN" for kernel in kernels.explain_kernels(generator, jit_compile=False).values())
         self.loop = tf.function(self._make_chunk, jit_compile=not on_cudnn)  # XLA has no kernel for cuDNN's operation
 
     def generate(self, prompt: np.ndarray, samples: int, length: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -17,9 +17,7 @@ from shared.cli import UserError
 
 def predict(request: Request) -> None:
     """Print the prompt and what follows, as it is made."""
-    folder = runs.find("textgen", request.run)
-    metrics = runs.read_json(folder / "metrics.json")
-    print(f"Loading {folder}, trained on {metrics['dataset']} (preset {metrics['preset']}).", file=sys.stderr)
+    folder, _ = runs.load("textgen", request.run)
 
     config = runs.read_config(folder, Config)
     model = keras.models.load_model(folder / "model.keras", compile=False)

@@ -11,7 +11,7 @@ from apps.textgen import baseline, characters, data, report
 from apps.textgen.config import Config
 from apps.textgen.generate import nats_by_block
 from apps.textgen.model import build_generator, build_model, build_servable
-from shared import checkpoints, rnn, runs, training
+from shared import checkpoints, kernels, runs, training
 from shared.bptt import TruncatedBPTT, Windows, contiguous_batches, contiguous_windows
 from shared.comparison import paired_bootstrap
 from shared.data import Splits
@@ -75,8 +75,7 @@ def train(config: Config, text: Splits) -> Path:
     if (updates := experiment.steps * config.training.epochs) < FEW_UPDATES:
         print(f"Only {updates} updates in all. To learn more from so short a text, lower --batch-size or raise --epochs.")
     with runs.open_run("textgen", config, environment(text)) as run:
-        for layer, kernel in rnn.explain_kernels(network).items():
-            print(f"{layer} runs as {kernel}")
+        kernels.print_kernels(network)
         callbacks, resume = training.make_callbacks(run.path, "val_nats_per_character", config.training)
         sample = report.SampleText(run.path / "logs" / "train", config, experiment)
         network.fit(

@@ -50,6 +50,7 @@ def backtest(args: list[str]) -> None:
 def predict(args: list[str]) -> None:
     """Ask a trained run."""
     request = tyro.cli(Request, prog="python -m apps.weather predict", description=predict.__doc__, args=args)
+    runs.find("weather", request.run)  # a run that is not there is answered before TensorFlow is imported
     from apps.weather.predict import predict as ask
 
     ask(request)

@@ -11,7 +11,7 @@ from apps.weather.config import Config
 from apps.weather.train import train
 from shared import runs
 from shared.cli import UserError
-from shared.report import print_table
+from shared.report import print_table, with_mean_and_spread
 
 
 def backtest(config: Config, series: data.Series, count: int) -> Path:
@@ -35,8 +35,7 @@ def backtest(config: Config, series: data.Series, count: int) -> Path:
         results[f"{fold.limit:,} times"] = {who: figures["mae_target"] for who, figures in test.items()}
         if "coverage" in test["network"]:
             results[f"{fold.limit:,} times"]["coverage"] = test["network"]["coverage"]
-    table = pd.DataFrame(results).T
-    table = pd.concat([table, pd.DataFrame({"mean": table.mean(), "standard deviation": table.std()}).T])
+    table = with_mean_and_spread(pd.DataFrame(results).T)
     table.to_csv(folder / "backtest.csv", index_label="run")
     print_table(table, f"Backtest, mean absolute error of {series.columns[series.target]}", digits=3)
     print(f"Saved: {folder / 'backtest.csv'}")

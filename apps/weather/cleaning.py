@@ -1,4 +1,4 @@
-"""What is done to a table of measurements before anything learns from it, and said aloud."""
+"""What is done to a table of measurements before anything learns from it; every step is reported."""
 
 import re
 from typing import NamedTuple
@@ -7,33 +7,9 @@ import numpy as np
 import pandas as pd
 
 from apps.weather.config import Config
+from apps.weather.plausibility import DIRECTION, SPEED, UNIT, believable
 from shared.cli import UserError
 
-# Of loggers and archives (DWD, NASA POWER); missing only where no other value lies near: a pressure may be 999.9 hPa.
-MISSING_CODES = (-99999.0, -9999.0, -999.9, -999.0, -99.99, -99.9, -99.0, 999.9, 9999.0, 99999.0)
-NEAR = 0.05  # of what lies between the 1 % and the 99 % quantile of the other values
-MIN_REPEATS = 3  # of one value far outside, from which on it is reported
-MAX_SPIKE = 100  # times as far from the median as all other values
-MAX_IMPOSSIBLE = 0.02  # fraction of a column; beyond, it is another quantity than its name says
-SPEED = re.compile(r"^(max\.? )?(wv|ws|wspm|wind[ _]?(speed|velocity))(?![a-z])", re.IGNORECASE)
-DIRECTION = re.compile(r"^(wd|wind[ _]?dir(ection)?)(?![a-z])", re.IGNORECASE)
-SIGNED = re.compile(r"change|tendency|trend|anomaly|difference|deviation|bias|error", re.IGNORECASE)
-UNIT = re.compile(r"\s*[(\[]([^)\]]*)[)\]]\s*$")
-UNITS = {"\N{DEGREE SIGN}C": "degC", "C": "degC", "\N{DEGREE SIGN}": "deg", "degrees": "deg", "mbar": "hPa"}
-POSSIBLE = (  # how a quantity's name begins, its unit, least and greatest value that is physically possible
-    (
-        re.compile(r"^(t|tdew|tlog|temp|temperature|air[ _]temp(erature)?|dew[ _]?point)(?![a-z])", re.IGNORECASE),
-        "degC",
-        (-90, 65),
-    ),
-    (re.compile(r"^(t|temp|temperature|air[ _]temp(erature)?|dew[ _]?point)(?![a-z])", re.IGNORECASE), "K", (180, 345)),
-    (re.compile(r"^(rh|humidity|rel(ative|\.)?[ _]?hum(idity)?)(?![a-z])", re.IGNORECASE), "%", (0, 110)),
-    (re.compile(r"^(p|pres|pressure|air[ _]pressure|slp|msl)(?![a-z])", re.IGNORECASE), "hPa", (0, 1_100)),
-    (SPEED, "m/s", (0, 120)),
-    (DIRECTION, "deg", (0, 360)),
-    (re.compile(r"^(rain|precip(itation)?)(?![a-z])", re.IGNORECASE), "mm", (0, 500)),
-    (re.compile(r"^raining(?![a-z])", re.IGNORECASE), "s", (0, np.inf)),
-)
 OTHER_STEPS = 10  # from so many rows on at another step than most, one after the other, it is no gap
 MAX_GAP = 6  # rows that are missing in a row and get interpolated; no window reaches across a longer gap
 MAX_BETWEEN = 0.05  # fraction of the rows that may lie between the steps, and are left out
@@ -153,7 +129,7 @@ def _whole_values(
     offset: pd.Series | None,
 ) -> Cleaned:
     """No value missing or impossible, but in the rows of long gaps."""
-    table = _wind_as_vector(_believable(table, done, place))
+    table = _wind_as_vector(believable(table, done, place))
     imputed = table.isna()
     missing = imputed.any(axis=1).to_numpy()
     lengths = _run_lengths(missing)
@@ -177,95 +153,6 @@ def _whole_values(
     table = _with_clock(table, offset)
     imputed = imputed.reindex(columns=table.columns, fill_value=False)
     return Cleaned(place, table, segment_id, split, imputed, _report(place, done))
-
-
-def _believable(table: pd.DataFrame, done: list[tuple[str, int]], place: str) -> pd.DataFrame:
-    """Without infinite values, codes for missing and impossible values; what is dubious is reported or refused."""
-    infinite = ~np.isfinite(table) & table.notna()
-    table = table.mask(infinite)
-    done.append(("infinite values", int(infinite.to_numpy().sum())))
-    codes = pd.DataFrame({column: _codes(table[column].to_numpy()) for column in table}, index=table.index)
-    found = sorted(set(np.unique(table.to_numpy()[codes.to_numpy()])))
-    listed = f" ({', '.join(f'{code:g}' for code in found)})" if found else ""
-    done.append((f"values that are codes for missing{listed}", int(codes.to_numpy().sum())))
-    table = table.mask(codes)
-    for column in table:
-        done += _repeated_far_outside(table[column])
-        impossible = _impossible(table[column], place, done)
-        table[column] = table[column].mask(impossible)
-        _refuse_spikes(table[column], place)
-    return table
-
-
-def _codes(values: np.ndarray) -> np.ndarray:
-    """Where a value is a code for missing and none of the others lies near; compared in 32 bits, as some files have them."""
-    codes = np.float32(MISSING_CODES)
-    is_code = np.isin(values.astype(np.float32), codes)
-    if not is_code.any():
-        return is_code
-    others = values[np.isfinite(values) & ~is_code]
-    if not len(others):
-        return is_code
-    low, high = np.quantile(others, (0.01, 0.99))
-    present = codes[np.isin(codes, values[is_code].astype(np.float32))]
-    alone = [code for code in present if np.abs(others - code).min() > NEAR * (high - low)]
-    return np.isin(values.astype(np.float32), np.float32(alone))
-
-
-def _impossible(column: pd.Series, place: str, done: list[tuple[str, int]]) -> pd.Series:
-    """Where a value can't be, for what the column's name says it is."""
-    bounds = possible(str(column.name))
-    if bounds is None:
-        return pd.Series(False, column.index)
-    impossible = (column < bounds[0]) | (column > bounds[1])
-    count, known = int(impossible.sum()), int(column.notna().sum())
-    between = f"{bounds[0]:g} to {bounds[1]:g}"
-    if count > MAX_IMPOSSIBLE * known:
-        raise UserError(
-            f"{place}: {count / known:.0%} of '{column.name}' lie outside of {between}, between which the quantity of this "
-            f"name is possible, for example {column[impossible].iloc[0]:g}. Empty them if they are faults; if the column holds "
-            "something else, give it another name, or change POSSIBLE in apps/weather/cleaning.py."
-        )
-    if count:
-        done.append((f"'{column.name}' outside of {between}, impossible", count))
-    return impossible
-
-
-def possible(name: str) -> tuple[float, float] | None:
-    """The bounds of the quantity that a column's name and unit tell, None for others."""
-    unit = (UNIT.search(name) or ["", ""])[1]
-    unit = UNITS.get(unit, unit)
-    if SIGNED.search(name):
-        return None
-    return next((bounds for quantity, of_unit, bounds in POSSIBLE if of_unit == unit and quantity.match(name)), None)
-
-
-def _repeated_far_outside(column: pd.Series) -> list[tuple[str, int]]:
-    """Values that repeat farther from all others than these lie apart: they may be codes."""
-    values = column.dropna().to_numpy()
-    found = []
-    for end in (values.min(), values.max()) if len(values) else ():
-        others = values[values != end]
-        count = len(values) - len(others)
-        if count >= MIN_REPEATS and len(others) and np.abs(others - end).min() > np.ptp(np.quantile(others, (0.01, 0.99))) > 0:
-            found.append((f"'{column.name}' is {end:g}, far outside the rest; kept: empty it if it stands for missing", count))
-    return found
-
-
-def _refuse_spikes(column: pd.Series, place: str) -> None:
-    """Raise a UserError for a few values that are out of all proportion to the rest."""
-    known = column.dropna()
-    distance = (known - known.median()).abs().to_numpy()
-    few = max(MIN_REPEATS, len(distance) // 1_000)
-    if len(distance) <= 2 * few:
-        return
-    usual = np.partition(distance, -few - 1)[-few - 1]
-    if usual > 0 and distance.max() > MAX_SPIKE * usual:
-        time = known.index[distance.argmax()]
-        raise UserError(
-            f"{place}: '{column.name}' is {known[time]:g} at {time}, {distance.max() / usual:,.0f} times as far from its "
-            f"median {known.median():g} as all others but {few}. Correct it, or leave it empty."
-        )
 
 
 def _costliest(missing: pd.DataFrame) -> list[tuple[str, int]]:

@@ -1,6 +1,5 @@
 """What comes next? make weather-predict ARGS='--data new.csv'."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,16 +12,18 @@ from apps.weather.config import Config, Request
 from apps.weather.data import Series
 from shared import runs
 from shared.cli import UserError
+from shared.data import new_file
 from shared.plots import plt, save_figure
 from shared.report import print_table
 
 
 def predict(request: Request) -> None:
     """Print the forecast with its intervals as a table, write it as CSV, and draw it."""
-    folder = runs.find("weather", request.run)
-    metrics = runs.read_json(folder / "metrics.json")
-    output = _check_output(request)
-    print(f"Loading {folder}, trained on {metrics['dataset']} (preset {metrics['preset']}).", file=sys.stderr)
+    output = new_file("--output", request.output)
+    if output.suffix != ".csv":
+        raise UserError(f"--output {output}: expected a name that ends in .csv; a plot that ends in .png lies beside it.")
+    picture = new_file("--output", output.with_suffix(".png"))
+    folder, metrics = runs.load("weather", request.run)
     config = replace(runs.read_config(folder, Config), data=request.data, dataset="auto", limit=None)
     series, values, origin = read_newest(config, metrics)
     windows, servable = series.windows, keras.models.load_model(folder / "model.keras", compile=False)
@@ -40,20 +41,8 @@ def predict(request: Request) -> None:
     print_table(of_target.set_axis(of_target.index.strftime("%Y-%m-%d %H:%M")), "", "time", digits=2)
     past = slice(max(0, origin - 3 * windows.stride * windows.horizon), origin + 1)
     measured = pd.Series(values[past, metrics["columns"].index(metrics["target"])], index=series.times[past])
-    _draw(output.with_suffix(".png"), measured, of_target, metrics["target"], config.interval)
-    print(f"Saved: {output}, {output.with_suffix('.png')}")
-
-
-def _check_output(request: Request) -> Path:
-    output = Path(request.output)
-    if output.suffix != ".csv":
-        raise UserError(f"--output {output}: expected a name that ends in .csv; a plot that ends in .png lies beside it.")
-    for path in (output, output.with_suffix(".png")):
-        if path.exists():
-            raise UserError(f"--output {request.output}: {path} exists already; nothing was overwritten. Name another file.")
-    if not output.parent.is_dir():
-        raise UserError(f"--output {output}: the folder {output.parent} does not exist. Make it first.")
-    return output
+    _draw(picture, measured, of_target, metrics["target"], config.interval)
+    print(f"Saved: {output}, {picture}")
 
 
 def read_newest(config: Config, metrics: dict) -> tuple[Series, np.ndarray, int]:

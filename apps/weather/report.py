@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from apps.weather.cleaning import UNIT
 from apps.weather.data import Series
+from apps.weather.plausibility import UNIT
 from apps.weather.scoring import Errors
 from apps.weather.windows import Windows
 from shared import report

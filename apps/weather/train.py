@@ -14,7 +14,8 @@ from apps.weather.data import Series, statistics
 from apps.weather.intervals import fit_widening
 from apps.weather.model import PinballLoss, build_model, build_servable
 from apps.weather.segments import set_linear
-from shared import checkpoints, rnn, runs, training
+from shared import checkpoints, kernels, runs, training
+from shared.batches import count_batches
 from shared.environment import environment
 from shared.report import announce
 
@@ -43,14 +44,15 @@ def prepare(config: Config, series: Series) -> Experiment:
     values = ((series.values - mean) / deviation).astype(np.float32)
     measured = np.where(series.imputed, np.float32(np.nan), values)
     columns = [number for number in range(len(series.columns)) if number not in series.clock]
-    forecast = columns if config.head == "segments" else [series.target]
-    alone = config.head == "segments"
+    alone = config.head == "segments"  # each column from itself
+    forecast = columns if alone else [series.target]
     linear = baseline.Linear(values, measured, origins, forecast, windows, config.metric, alone)
 
     # 2. Batches
     settings, replicas = config.training, strategy.num_replicas_in_sync
-    steps = -(-len(origins.train) // settings.batch_size)
+    steps = count_batches(len(origins.train), settings.batch_size, replicas)
     validation = batches.evaluation_batches(values, origins.validation, windows, forecast, settings.batch_size, replicas)
+    validation = batches.for_network(validation, config.head)
 
     def batches_from(first_epoch: int) -> tf.data.Dataset:
         of_training = windows, forecast, settings.batch_size, settings.seed, first_epoch, replicas
@@ -60,7 +62,7 @@ def prepare(config: Config, series: Series) -> Experiment:
     # 3. Network
     with strategy.scope():
         network = build_model(config, len(series.columns), forecast, series.clock)
-        if config.head == "segments":
+        if alone:
             set_linear(network, linear)
         network.compile(
             optimizer=training.make_optimizer(settings, steps),
@@ -68,7 +70,6 @@ def prepare(config: Config, series: Series) -> Experiment:
             jit_compile=False,
         )
     normalised = mean, deviation, values, measured[:, forecast], forecast
-    validation = batches.for_network(validation, config.head)
     return Experiment(series, network, batches_from, steps, validation, *normalised, linear)
 
 
@@ -78,8 +79,7 @@ def train(config: Config, series: Series) -> Path:
     experiment = prepare(config, series)
     network = experiment.network
     with runs.open_run("weather", config, environment(series)) as run:
-        for layer, kernel in rnn.explain_kernels(network).items():
-            print(f"{layer} runs as {kernel}")
+        kernels.print_kernels(network)
         callbacks, resume = training.make_callbacks(run.path, "val_loss", config.training)
         network.fit(
             experiment.batches(resume.first_epoch),
