@@ -11,6 +11,7 @@ import sys
 import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -21,7 +22,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.metrics import f1_score, log_loss, precision_score, recall_score, roc_auc_score
 
 from apps.sentiment import __main__ as commands
-from apps.sentiment import data, embeddings, model, predict, report, train
+from apps.sentiment import data, embeddings, model, predict, pretraining, report, train
 from apps.sentiment.config import PRESETS
 from shared import classification, cli, runs, training
 from shared.cli import UserError
@@ -440,8 +441,10 @@ def test_a_killed_run_that_is_resumed_ends_as_an_uninterrupted_one(finished_run,
 def test_ctrl_c_still_evaluates_and_saves_and_no_ngrams_leaves_their_path_out(monkeypatch, capsys):
     with monkeypatch.context() as patch:
         add_callback(patch, AtEpoch(1, lambda: os.kill(os.getpid(), signal.SIGINT)))
+        patch.setattr(pretraining, "read_progress", lambda _: SimpleNamespace(first_epoch=0, seconds=1_000.0))
         folder = run(replace(TINY, ngrams=False), epochs=50)
     metrics = runs.read_json(folder / "metrics.json")
+    assert 1_000 < metrics["train_seconds"] < 2_000  # with those of pretraining
     assert metrics["interrupted"]
     assert metrics["epochs"] == 2
     assert "Ctrl-C: finishing this batch" in capsys.readouterr().out

@@ -73,9 +73,9 @@ def pretrain(config: Config, experiment: training.Experiment, folder: Path) -> N
     )
 
 
-def was_cut(config: Config, folder: Path) -> bool:
-    """Whether Ctrl-C ended the pretraining of a run before its last epoch; asked before its state is removed."""
-    return Resume(folder, {}, restore=True, name=STATE).first_epoch < config.pretraining_epochs
+def read_progress(folder: Path) -> Resume:
+    """How far the pretraining of a run came, and in how many seconds; asked before `finish` removes its state."""
+    return Resume(folder, {}, restore=True, name=STATE)
 
 
 def build_language_model(config: Config, network: keras.Model) -> keras.Model:

@@ -95,7 +95,9 @@ def train(config: Config, reviews: Splits) -> Path:
         build_servable(experiment.vectorizer, network).save(run.path / "model.keras")
         evaluation, probabilities = evaluate(config, experiment)
         metrics = training.describe("sentiment", config, experiment, resume) | evaluation
-        metrics["interrupted"] |= pretraining.was_cut(config, run.path)
+        pretrained = pretraining.read_progress(run.path)
+        metrics["interrupted"] |= pretrained.first_epoch < config.pretraining_epochs
+        metrics["train_seconds"] += pretrained.seconds
         mistakes = report.write(run.path, metrics, reviews.test, probabilities)
         report.write_tensorboard(run.path, mistakes, network, experiment.vectorizer)
         path = run.finish(metrics)
