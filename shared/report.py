@@ -5,12 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-
-from shared.environment import describe_device
 
 
 def scores(metrics: dict[str, Any]) -> pd.DataFrame:
@@ -24,7 +21,7 @@ def write_markdown(folder: Path, metrics: dict[str, Any], sections: list[str]) -
         f"# {_title(metrics)}",
         "",
         f"{metrics['parameters']:,} parameters, {metrics['epochs']} epochs, {metrics['train_seconds'] / 60:.1f} minutes of "
-        f"training on {describe_device()}, seed {metrics['seed']}.",
+        f"training on {metrics['device']}, seed {metrics['seed']}.",
         "",
         *markdown_table(scores(metrics), f"on {metrics['split']}"),
         "",
@@ -94,13 +91,6 @@ def _lead_in_words(lead: dict[str, Any]) -> str:
         return f"The network beats {baseline} by {lead['mean']:.4f} {metric} {interval}."
     worse = f"(95 % interval {-lead['high']:.4f} to {-lead['low']:.4f})"
     return f"The network does NOT beat {baseline}: it is worse by {-lead['mean']:.4f} {metric} {worse}."
-
-
-def plots_to_tensorboard(folder: Path) -> None:
-    """Show the run's plots in the IMAGES tab. (The writer's folder is logs/report.)"""
-    with tf.summary.create_file_writer(str(folder / "logs" / "report")).as_default():
-        for plot in sorted((folder / "plots").glob("*.png")):
-            tf.summary.image(plot.stem, tf.image.decode_png(plot.read_bytes(), channels=4)[None], step=0)
 
 
 def _title(metrics: dict[str, Any]) -> str:

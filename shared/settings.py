@@ -75,6 +75,14 @@ class Training:
             raise UserError(f"--clip-threshold is above 0, and finite; got {self.clip_threshold}.")
 
 
+@dataclass(frozen=True)
+class ExportRequest:
+    """What `export` needs to know."""
+
+    run: str | None = None
+    """Run folder to export; None: the newest finished run."""
+
+
 def check_at_least(least: float, config: object, *fields: str) -> None:
     """Raise a UserError if one of the fields is below `least` or not a number; None passes."""
     for field in fields:

@@ -18,8 +18,10 @@ from shared import gradients
 from shared.checkpoints import BestWeights, Resume
 from shared.cli import UserError
 from shared.data import Splits
-from shared.gradient_monitor import LOOK_EVERY, GradientMonitor
+from shared.environment import describe_device
+from shared.gradient_monitor import GradientMonitor
 from shared.settings import Training
+from shared.tensorboard import BatchScalars
 
 WARM_UP = 0.05  # fraction of all steps
 
@@ -140,29 +142,8 @@ def describe(app: str, config: Any, experiment: Experiment, resume: Resume) -> d
         "epochs": resume.epochs,
         "train_seconds": resume.seconds,
         "interrupted": experiment.network.interrupted,
+        "device": describe_device(),
     }
-
-
-class BatchScalars(keras.callbacks.Callback):
-    """Write the gradient norm of every tenth batch to TensorBoard: an epoch's mean hides the spikes.
-
-    (Keras's TensorBoard has `update_freq` for this; with a number, version 3.15 writes no scalars at all.)
-    """
-
-    def __init__(self, folder: Path):
-        super().__init__()
-        self.folder = folder
-
-    def on_train_begin(self, logs=None):
-        self.writer = tf.summary.create_file_writer(str(self.folder))
-
-    def on_train_batch_end(self, batch, logs=None):
-        if batch % LOOK_EVERY == 0:
-            with self.writer.as_default(step=int(self.model.optimizer.iterations.numpy())):
-                tf.summary.scalar("batch_gradient_norm", logs["gradient_norm"])
-
-    def on_train_end(self, logs=None):
-        self.writer.close()
 
 
 class HistoryFile(keras.callbacks.Callback):

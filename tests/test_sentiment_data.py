@@ -224,7 +224,7 @@ TEXTS = ["not bad at all", "not at all bad", "bad bad bad", "all is not bad !"]
 def build(texts):
     """The vectorizer that is learned from the texts, and its number of ids."""
     lookup = text.learn_words(texts, 50)
-    word_ids = [lookup(tf.constant(chunk)).numpy().astype("int32") for _, chunk in text.in_chunks(texts)]
+    word_ids = [lookup(tf.constant(chunk)).numpy().astype("int32") for _, chunk in words.in_chunks(texts)]
     bags, num_ids = ngrams.learn_ngrams(word_ids, lookup.vocabulary_size())
     return text.build_vectorizer(lookup, bags, sequence_length=8), num_ids
 

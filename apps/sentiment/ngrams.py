@@ -11,7 +11,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from apps.sentiment.text import UNKNOWN, frequent
+from apps.sentiment.text import frequent
+from apps.sentiment.words import UNKNOWN
 
 ORDER = 3  # words in the longest n-gram
 VOCABULARY_SIZE = 300_000  # pairs, and as many triples

@@ -1,23 +1,64 @@
 """Ask a trained run: make sentiment-predict ARGS='"A slow start, but what an ending."'."""
 
+import functools
 import sys
 from pathlib import Path
+from typing import Any
 
-import keras
 import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
 from apps.sentiment.config import Request
-from apps.sentiment.text import in_chunks  # importing it registers `standardize`, which the saved model names
-from shared import runs
+from apps.sentiment.words import Vocabulary, in_chunks
+from shared import inference, runs
 from shared.cli import UserError
 from shared.data import new_file
 
 HOW_TO_READ = """Green words push towards the label, red ones away from it.
 Each word is left out by itself, so words that repeat each other show no effect."""
 MAX_PIECES = 64  # a longer text is explained by phrases, not words
+BATCH = 64
+VOCABULARY = "vocabulary.npz"
+
+
+class Predictor:
+    """Labels texts with a run's ONNX file: needs ONNX Runtime and NumPy, not TensorFlow.
+
+        predictor = Predictor(Path("runs/sentiment/2026-11-28_07-47-06"))
+        predictor(["A slow start, but what an ending."])
+        [{"label": "positive", "probability": 0.93, "probabilities": {"negative": 0.07, "positive": 0.93}}]
+
+    Args:
+        folder: the run folder.
+        threads: see `shared.inference.OnnxModel`.
+    """
+
+    def __init__(self, folder: Path, threads: int | None = None):
+        self.folder = Path(folder)
+        self.network = inference.OnnxModel(self.folder / inference.ONNX, threads)
+        self.vocabulary = Vocabulary.load(self.folder / VOCABULARY)
+
+    @functools.cached_property
+    def metrics(self) -> dict[str, Any]:
+        return runs.read_json(self.folder / "metrics.json")
+
+    def __call__(self, texts: list[str]) -> list[dict[str, Any]]:
+        """An answer for each text. With `--positive`, the label is that class from its threshold on."""
+        names, probabilities = self.metrics["class_names"], self.probabilities(texts)
+        labels = [names[number] for number in choose(probabilities, names, self.metrics.get("positive"))]
+        by_name = [dict(zip(names, row.tolist(), strict=True)) for row in probabilities]
+        return [
+            {"label": label, "probability": row[label], "probabilities": row}
+            for label, row in zip(labels, by_name, strict=True)
+        ]
+
+    def probabilities(self, texts: list[str]) -> np.ndarray:
+        """`(n, classes)`."""
+        rows, chunks = zip(*in_chunks(texts, BATCH), strict=True)
+        found = [self.network(**self.vocabulary.encode(chunk))["probabilities"] for chunk in chunks]
+        return np.concatenate(found)[np.argsort(np.concatenate(rows))]
 
 
 def predict(request: Request) -> None:
@@ -25,23 +66,21 @@ def predict(request: Request) -> None:
     texts = _read(request)
     if request.file:
         new_file("--output", request.output)
-    folder, metrics = runs.load("sentiment", request.run)
-    model = keras.models.load_model(folder / "model.keras", compile=False)
-    names = metrics["class_names"]
-    probabilities = probabilities_of(model, texts)
-    chosen = choose(probabilities, names, metrics.get("positive"))
+    predictor = Predictor(inference.find("sentiment", request.run))
+    answers = predictor(texts)
     if request.file:
-        table = pd.DataFrame(probabilities, columns=[f"probability_{name}" for name in names])
-        table.insert(0, "label", [names[number] for number in chosen])
+        table = pd.DataFrame([answer["probabilities"] for answer in answers]).add_prefix("probability_")
+        table.insert(0, "label", [answer["label"] for answer in answers])
         table.insert(0, "text", texts)
         table.to_csv(request.output, index=False)
-        print(f"{len(texts)} reviews labelled by {folder}: {request.output}")
+        print(f"{len(texts)} reviews labelled by {predictor.folder}: {request.output}")
         return
     if len(texts) > 1 and request.texts and all(" " not in one for one in texts):
         print(f"WARNING: {len(texts)} reviews of one word each; put a review of several words in quotes.", file=sys.stderr)
     print(HOW_TO_READ, file=sys.stderr)
-    for one, number, row in zip(texts, chosen, probabilities, strict=True):
-        _show(one, names[number], row[number], pushes(model, one, int(number)))
+    for one, answer in zip(texts, answers, strict=True):
+        number = [*answer["probabilities"]].index(answer["label"])
+        _show(one, answer["label"], answer["probability"], pushes(predictor, one, number))
 
 
 def choose(probabilities: np.ndarray, names: list[str], positive: dict | None) -> np.ndarray:
@@ -54,14 +93,7 @@ def choose(probabilities: np.ndarray, names: list[str], positive: dict | None) -
     return np.where(probabilities[:, number] >= positive["threshold"], number, others)
 
 
-def probabilities_of(model, texts: list[str], batch_size: int = 64):
-    """Probabilities `(n, classes)` of raw texts."""
-    rows, chunks = zip(*in_chunks(texts, batch_size), strict=True)
-    found = np.concatenate([np.asarray(model(np.array(chunk, dtype=object))) for chunk in chunks])
-    return found[np.argsort(np.concatenate(rows))]
-
-
-def pushes(model, one: str, label: int) -> list[tuple[str, float]]:
+def pushes(predictor: Predictor, one: str, label: int) -> list[tuple[str, float]]:
     """Which words pushed which way: by how much the label's probability falls when they are left out (occlusion).
 
     Returns:
@@ -71,7 +103,7 @@ def pushes(model, one: str, label: int) -> list[tuple[str, float]]:
     size = -(-len(words) // MAX_PIECES)
     pieces = [" ".join(words[start : start + size]) for start in range(0, len(words), size)]
     without = [" ".join(pieces[:n] + pieces[n + 1 :]) for n in range(len(pieces))]
-    probability, *left = probabilities_of(model, [one, *without])[:, label]
+    probability, *left = predictor.probabilities([one, *without])[:, label]
     return [(piece, float(probability - other)) for piece, other in zip(pieces, left, strict=True)]
 
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 from apps.sentiment.data import Reviews
 from shared import classification, report
 from shared.plots import plot_history
+from shared.tensorboard import plots_to_tensorboard
 
 MISTAKES_SHOWN = 12
 WORDS_PROJECTED = 5_000
@@ -70,7 +71,7 @@ def table_of_mistakes(test: Reviews, probabilities: np.ndarray) -> pd.DataFrame:
 
 def write_tensorboard(folder: Path, mistakes: pd.DataFrame, network: keras.Model, vectorizer: keras.Model) -> None:
     """Plots, mistakes and the word embeddings (PROJECTOR tab) into the run's TensorBoard logs."""
-    report.plots_to_tensorboard(folder)
+    plots_to_tensorboard(folder)
     logs = folder / "logs" / "report"  # the projector looks beside event files alone
     with tf.summary.create_file_writer(str(logs)).as_default():
         rows = [f"|{r.label}|{r.predicted}|{r.probability}|{r.review.replace('|', '/')}|" for r in mistakes.itertuples()]

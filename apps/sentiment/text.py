@@ -3,10 +3,10 @@
     "Not bad!<br />Really"  ->  not bad ! really  ->  12 84 7 95
 
 0 is padding, 1 a word that is not in the vocabulary. The words in order are the "sequence" that the recurrence reads; with
-`--ngrams` each review also has a "bag", the set of its words, pairs and triples, see ngrams.py.
+`--ngrams` each review also has a "bag", the set of its words, pairs and triples, see ngrams.py. words.py does the same without
+TensorFlow, for predictions.
 """
 
-import unicodedata
 from collections.abc import Iterable, Iterator
 
 import keras
@@ -15,19 +15,10 @@ import pandas as pd
 import tensorflow as tf  # strings: the one thing that keras.ops does not have
 from keras import layers, ops
 
+from apps.sentiment.words import CHUNK, EMPTY, MAX_WORDS, PADDING, RULES, in_chunks, normalize
 from shared.cli import UserError
 
-PADDING, UNKNOWN = 0, 1
-CHUNK = 500  # texts turned into ids at a time, if they hold,
-CHUNK_CHARACTERS = 2_000_000  # padded to the longest, no more than this
-MAX_WORDS = 10_000  # of a longer text, its first and last words are read
 MIN_REVIEWS = 2  # a word or n-gram counts only if it stands in so many training reviews
-PICTURE = r"\p{So}[\p{M}\x{1F3FB}-\x{1F3FF}]*"  # an emoji, with its variant or skin tone
-
-
-def normalize(texts: list[str]) -> list[str]:
-    """Raw texts as the saved model expects them: accents composed (NFC), no half surrogates. TensorFlow can do neither."""
-    return [unicodedata.normalize("NFC", one.encode(errors="replace").decode()) for one in texts]
 
 
 @keras.saving.register_keras_serializable("apps.sentiment")
@@ -37,19 +28,9 @@ def standardize(texts):
     `!`, `?` and every emoji are words of their own.
     """
     texts = tf.strings.lower(texts, encoding="utf-8")
-    for pattern, replacement in (
-        (r"</?[a-z][^<>]*>", " "),  # HTML breaks and other tags
-        (r"[\x{2018}\x{2019}\x{02BC}\x{FF07}]", "'"),
-        (r"([^0-9])/+|/+([^0-9])", r"\1 \2"),
-        (r"[^\p{L}\p{M}\p{N}\p{So}\x{1F3FB}-\x{1F3FF}\x{200C}\x{200D}'/!?]+", " "),  # joiners stand inside words, too
-        (rf"[\x{{1F1E6}}-\x{{1F1FF}}]{{2}}|{PICTURE}(?:\x{{200D}}{PICTURE})*", r" \0 "),  # a flag is two letters
-        (r"(^|[ !?])'+|'+([ !?]|$)", r"\1 \2"),  # quotation marks, not apostrophes
-        (r"([!?])", r" \1 "),
-        (r"(^| )[\p{M}\x{200C}\x{200D}]+", r"\1"),  # marks that have lost their letter
-    ):
+    for pattern, replacement in RULES:
         texts = tf.strings.regex_replace(texts, pattern, replacement)
-    # A row without any word would be all padding, which no recurrent kernel takes: it becomes one unknown word.
-    return tf.where(tf.strings.regex_full_match(texts, r"\s*"), "(empty)", tf.strings.strip(texts))
+    return tf.where(tf.strings.regex_full_match(texts, r"\s*"), EMPTY, tf.strings.strip(texts))
 
 
 def split_words(texts: list[str]) -> list[list[str]]:
@@ -89,17 +70,6 @@ def vectorize(vectorizer: keras.Model, texts: list[str]) -> dict[str, tf.RaggedT
             found[name].append(tf.ragged.boolean_mask(ids, ids > PADDING))
     back = np.argsort(np.concatenate(rows))
     return {name: tf.gather(tf.concat(ids, axis=0), back) for name, ids in found.items()}
-
-
-def in_chunks(texts: list[str], most: int = CHUNK) -> Iterator[tuple[np.ndarray, list[str]]]:
-    """Rows, the shortest texts first, and their texts, normalised: a long one is never padded to by many short ones."""
-    lengths = np.array([len(one) for one in texts])
-    order = np.argsort(lengths, kind="stable")
-    while order.size:
-        padded = lengths[order[:most]] * np.arange(1, len(order[:most]) + 1)
-        fit = max(1, np.searchsorted(padded, CHUNK_CHARACTERS, side="right"))
-        yield order[:fit], normalize([texts[row] for row in order[:fit]])
-        order = order[fit:]
 
 
 def _words_once_each(texts: list[str]) -> Iterator[list[str]]:

@@ -13,8 +13,10 @@ from apps.sentiment import ngrams, pretraining, report, text
 from apps.sentiment.baseline import fit_baseline
 from apps.sentiment.config import Config
 from apps.sentiment.embeddings import cooccurrence_embeddings
+from apps.sentiment.export import exportable
 from apps.sentiment.model import accuracy, build_model, build_servable, cross_entropy
-from shared import checkpoints, classification, kernels, runs, training
+from apps.sentiment.words import in_chunks
+from shared import checkpoints, classification, export, kernels, runs, training
 from shared.batches import batches_by_length, batches_in_order, count_batches
 from shared.comparison import paired_bootstrap
 from shared.data import Splits
@@ -44,7 +46,7 @@ def prepare(config: Config, reviews: Splits) -> Experiment:
     lookup = text.learn_words(texts, config.vocabulary_size)
     num_words, bags, num_ids = lookup.vocabulary_size(), None, 0
     if config.ngrams:
-        word_ids = [lookup(tf.constant(chunk)).numpy().astype("int32") for _, chunk in text.in_chunks(texts)]
+        word_ids = [lookup(tf.constant(chunk)).numpy().astype("int32") for _, chunk in in_chunks(texts)]
         bags, num_ids = ngrams.learn_ngrams(word_ids, num_words)
     vectorizer = text.build_vectorizer(lookup, bags, config.sequence_length)
     ids, validation_ids = (text.vectorize(vectorizer, part.texts) for part in (reviews.train, reviews.validation))
@@ -92,7 +94,9 @@ def train(config: Config, reviews: Splits) -> Path:
             verbose=training.verbosity(),
         )
         checkpoints.restore_best(network, run.path)
-        build_servable(experiment.vectorizer, network).save(run.path / "model.keras")
+        servable = build_servable(experiment.vectorizer, network)
+        servable.save(run.path / "model.keras")
+        export.write_after_training("sentiment", run.path, exportable(config, servable, reviews.validation))
         evaluation, probabilities = evaluate(config, experiment)
         metrics = training.describe("sentiment", config, experiment, resume) | evaluation
         pretrained = pretraining.read_progress(run.path)

@@ -13,6 +13,7 @@ from apps.speech.config import Config
 from apps.speech.data import SILENCE, UNKNOWN, Clips, Speech
 from shared import classification, report
 from shared.plots import plot_history, plt, save_figure
+from shared.tensorboard import plots_to_tensorboard
 
 MISTAKES_SHOWN = 12
 SPEAKERS_SHOWN = 20
@@ -166,7 +167,7 @@ def _false_accepts(found: dict) -> str:
 
 def write_tensorboard(folder: Path, config: Config, mistakes: pd.DataFrame, test: Clips, features: keras.Model) -> None:
     """Plots, and the worst mistakes to see (MFCC) and to listen to (AUDIO tab), into the run's TensorBoard logs."""
-    report.plots_to_tensorboard(folder)
+    plots_to_tensorboard(folder)
     mistakes = mistakes[:MISTAKES_SHOWN]
     if mistakes.empty:
         return

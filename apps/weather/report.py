@@ -15,6 +15,7 @@ from apps.weather.scoring import Errors
 from apps.weather.windows import Windows
 from shared import report
 from shared.plots import plot_history, plt, save_figure
+from shared.tensorboard import plots_to_tensorboard
 
 NAMES = {"network": "network", "baseline": "linear", "last value": "last value", "same time yesterday": "same time yesterday"}
 STEPS_SHOWN = 8
@@ -90,7 +91,7 @@ def write(folder: Path, metrics: dict, series: Series, errors: dict[str, Errors]
         *(f"- {row.place}: {row.what}: {row.count:,}" for row in series.cleaning.itertuples()),
     ]
     report.write_markdown(folder, metrics, sections)
-    report.plots_to_tensorboard(folder)
+    plots_to_tensorboard(folder)
 
 
 def _place_lines(folder: Path, errors: dict[str, Errors], series: Series, unit: float, error_name: str) -> list[str]:

@@ -1,0 +1,199 @@
+"""A trained model for other programs: written, loaded again and compared with the Keras model on validation examples."""
+
+import contextlib
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from shared import runs
+from shared.cli import UserError
+from shared.data import Splits
+from shared.inference import ONNX
+from shared.report import markdown_table, print_table
+
+EXAMPLES = 200  # at most, of the validation part
+BATCH = 32
+TIMED = 30  # examples asked one by one
+MAX_DIFFERENCE = 1e-4  # of a float format, relative to the largest answer where that is above 1
+HOW_TO_READ = (
+    "Each file was loaded again and asked for the same validation examples as the Keras model. Difference: the largest one "
+    f"between two answers; above {MAX_DIFFERENCE:g} (relative to the largest answer where that is above 1) nothing is written. "
+    f"Milliseconds: the median of {TIMED} examples asked one by one, on one thread."
+)
+
+Answer = Callable[[list], np.ndarray]  # from raw examples to answers (n, ...)
+
+
+@dataclass(frozen=True)
+class Exportable:
+    """What an app knows about its model.
+
+    Attributes:
+        servable: what is saved as model.keras.
+        examples: raw validation examples.
+        to_input: from raw examples to what `servable` takes.
+        metric: name of what `score` gives.
+        score: from the answers to all `examples`.
+        same: which of two answers each are the same decision, `(n,)`.
+        write: writes model.onnx and what `Predictor` needs beside it into a folder.
+        ask_onnx: from such a folder, and the number of threads, to its answers.
+    """
+
+    servable: keras.Model
+    examples: list
+    to_input: Callable[[list], Any]
+    metric: str
+    score: Callable[[np.ndarray], float]
+    same: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    write: Callable[[Path], None]
+    ask_onnx: Callable[[Path, int], Answer]
+
+    def ask_keras(self, examples: list) -> np.ndarray:
+        return np.asarray(self.servable(self.to_input(examples)))
+
+
+def use_one_thread() -> None:
+    """Let TensorFlow compute on one thread, as the report's times are meant. Call it before TensorFlow computes anything."""
+    os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
+
+
+def write_after_training(app: str, folder: Path, exportable: Exportable) -> None:
+    """Write the ONNX file of a run that is about to be finished.
+
+    A network that cannot be converted, or answers otherwise afterwards, costs the run this file alone; why is printed.
+    """
+    try:
+        write_onnx(folder, exportable)
+    except Exception as error:  # what tf2onnx raises for a layer it does not know may be anything
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        print(f"warning: no {ONNX}, which make {app}-predict needs: {reason}", file=sys.stderr)
+
+
+def write_onnx(folder: Path, exportable: Exportable) -> dict[str, Any]:
+    """Write model.onnx and what stands beside it into `folder`, if it answers as the Keras model. Returns the report's row.
+
+    Raises:
+        UserError: if it does not; `folder` is left as it was.
+    """
+    with _beside(folder / "onnx") as part:
+        exportable.write(part)
+        row = _compare("ONNX", part, exportable, exportable.ask_onnx(part, 1))
+        for file in part.iterdir():
+            file.replace(folder / file.name)
+    return row
+
+
+def write_all(folder: Path, exportable: Exportable, data: Splits) -> None:
+    """Write every format, compare each with the Keras model, print the table; export/report.md holds it too.
+
+    Args:
+        folder: of the run.
+        exportable: its model.
+        data: where its examples are from.
+
+    Raises:
+        UserError: if one differs too much; what was exported before is left as it was.
+    """
+    if data.fingerprint != runs.read_json(folder / "environment.json")["data_fingerprint"]:
+        print(f"warning: {data.name} is not the data that this run was trained on; the comparison holds all the same.")
+    rows = [_compare("Keras", folder / "model.keras", exportable, exportable.ask_keras), write_onnx(folder, exportable)]
+    with _beside(folder / "export") as part:
+        saved_model = part / "saved_model"
+        exportable.servable.export(saved_model, verbose=False)
+        signature = tf.saved_model.load(saved_model).signatures["serving_default"]
+        rows.append(_compare("SavedModel", saved_model, exportable, _ask_signature(signature, exportable)))
+        table = pd.DataFrame(rows).set_index("format")
+        lines = [
+            f"# Exports of {folder.name}",
+            "",
+            *markdown_table(table, "format"),
+            "",
+            HOW_TO_READ,
+            "",
+            *_describe(signature),
+        ]
+        (part / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        shutil.rmtree(folder / "export", ignore_errors=True)
+        part.rename(folder / "export")
+    print_table(table, f"{len(exportable.examples)} validation examples", "format")
+    print(f"Written: {folder / ONNX} and {folder / 'export'}/ (report.md)")
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """An empty folder `<path>.part`, which is removed afterwards, however that ends."""
+    part = path.with_name(path.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    try:
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _compare(name: str, path: Path, exportable: Exportable, ask: Answer) -> dict[str, Any]:
+    """A row of the report.
+
+    Raises:
+        UserError: if the answers differ from the Keras model's by more than `MAX_DIFFERENCE`.
+    """
+    expected, found = (_in_batches(one, exportable.examples) for one in (exportable.ask_keras, ask))
+    difference = float(np.max(np.abs(found - expected), initial=0.0))
+    if not difference <= MAX_DIFFERENCE * max(1.0, float(np.max(np.abs(expected), initial=0.0))):
+        raise UserError(f"{name} answers otherwise than the Keras model, by up to {difference:.3g}; it was not written.")
+    return {
+        "format": name,
+        "MB": _size(path) / 1e6,
+        "difference": difference,
+        "same answer": float(np.mean(exportable.same(expected, found))),
+        exportable.metric: exportable.score(found),
+        "ms per example": _milliseconds(ask, exportable.examples),
+    }
+
+
+def _in_batches(ask: Answer, examples: list) -> np.ndarray:
+    return np.concatenate([ask(examples[start : start + BATCH]) for start in range(0, len(examples), BATCH)])
+
+
+def _milliseconds(ask: Answer, examples: list) -> float:
+    times = []
+    for example in examples[:TIMED]:
+        started = time.perf_counter()
+        ask([example])
+        times.append(time.perf_counter() - started)
+    return 1000 * float(np.median(times))
+
+
+def _ask_signature(signature, exportable: Exportable) -> Answer:
+    """Answers of a SavedModel."""
+    [name] = signature.structured_input_signature[1]
+
+    def ask(examples: list) -> np.ndarray:
+        [found] = signature(**{name: tf.convert_to_tensor(exportable.to_input(examples))}).values()
+        return found.numpy()
+
+    return ask
+
+
+def _describe(signature) -> list[str]:
+    """The SavedModel's inputs and outputs as lines of Markdown."""
+    inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
+    both = [("in", name, one) for name, one in inputs.items()] + [("out", name, one) for name, one in outputs.items()]
+    return ["The SavedModel's signature serving_default:", ""] + [
+        f"- {way}: `{name}`, {one.dtype.name} {tuple(one.shape)}" for way, name, one in both
+    ]
+
+
+def _size(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
