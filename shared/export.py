@@ -1,6 +1,7 @@
 """A trained model for other programs: written, loaded again and compared with the Keras model on validation examples."""
 
 import contextlib
+import functools
 import os
 import shutil
 import sys
@@ -58,8 +59,37 @@ class Exportable:
     write: Callable[[Path], None]
     ask_onnx: Callable[[Path, int], Answer]
 
+    @functools.cached_property
+    def _graph(self) -> Callable:
+        return tf.function(self.servable, reduce_retracing=True)  # run eagerly, a recurrent layer takes a hundred times as long
+
     def ask_keras(self, examples: list) -> np.ndarray:
-        return np.asarray(self.servable(self.to_input(examples)))
+        return np.asarray(self._graph(self.to_input(examples)))
+
+
+def in_float32(model: keras.Model) -> keras.Model:
+    """The same model, computing in float32 what `--precision` lets it compute in 16 bits, which ONNX on a CPU lacks."""
+
+    def computes_in_16_bits(layer) -> bool:
+        if isinstance(layer, keras.Model):
+            return any(map(computes_in_16_bits, layer.layers))
+        return isinstance(layer, keras.Layer) and layer.compute_dtype in ("bfloat16", "float16")
+
+    def clone(layer):
+        if not computes_in_16_bits(layer):
+            return layer
+        return type(layer).from_config(with_float32(layer.get_config()))
+
+    def with_float32(config):  # a Bidirectional's holds that of the layer within
+        if not isinstance(config, dict):
+            return config
+        return {name: "float32" if name == "dtype" else with_float32(value) for name, value in config.items()}
+
+    if not computes_in_16_bits(model):
+        return model
+    found = keras.models.clone_model(model, clone_function=clone, recursive=True)
+    found.set_weights(model.get_weights())
+    return found
 
 
 def use_one_thread() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tf2onnx
 from keras import layers, ops
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from shared.checkpoints import write_whole
 
@@ -62,13 +63,27 @@ def write_onnx(model: keras.Model, file: Path, replace: Callable[[layers.Layer],
     signature = [tf.TensorSpec(tensor.shape, tensor.dtype, name) for name, tensor in inputs.items()]
     handlers = {PLACEHOLDER: (make_node, [])}
     with _quiet("tf2onnx"), _quiet("tensorflow"):
-        converted, _ = tf2onnx.convert.from_function(tf.function(run), signature, opset=OPSET, custom_op_handlers=handlers)
+        graph, tensors = _frozen(tf.function(run).get_concrete_function(*signature))
+        converted, _ = tf2onnx.convert.from_graph_def(graph, **tensors, opset=OPSET, custom_op_handlers=handlers)
     write_whole(file, lambda opened: opened.write(converted.SerializeToString()))
 
 
 def _named(tensors, alone: str) -> dict[str, keras.KerasTensor]:
     """A model's inputs or outputs by their names in ONNX; `alone` is that of a single one."""
     return {"_".join(map(str, path)) or alone: tensor for path, tensor in keras.tree.flatten_with_path(tensors)}
+
+
+def _frozen(traced) -> tuple[tf.compat.v1.GraphDef, dict]:
+    """A trace as a graph without variables, and how tf2onnx is to find its inputs and outputs and to call them.
+
+    tf2onnx.convert.from_function would ask for the constants of a trace, a Normalization's mean for one, as further inputs.
+    """
+    frozen = convert_variables_to_constants_v2(traced, lower_control_flow=False, aggressive_inlining=True)
+    inputs, outputs = [tensor.name for tensor in frozen.inputs], [tensor.name for tensor in frozen.outputs]
+    names = {name: name.removesuffix(":0") for name in inputs}
+    names |= {tensor.name: name for name, tensor in traced.structured_outputs.items()}
+    graph = frozen.graph.as_graph_def(add_shapes=True)
+    return graph, {"input_names": inputs, "output_names": outputs, "tensors_to_rename": names}
 
 
 class NativeRecurrent(layers.Layer):
@@ -95,9 +110,8 @@ class NativeRecurrent(layers.Layer):
         memories = [ops.stack(states[n::num_memories]) for n in range(num_memories)]  # (directions, batch, units) each
         inputs = [ops.transpose(x, (1, 0, 2)), *self.arrays, lengths, *memories]
         sequence, *memories = tf.numpy_function(_never_run, inputs, ["float32"] * (1 + num_memories), name=self.name)
-        sequence.set_shape((x.shape[1], directions, x.shape[0], self.units))
-        for memory in memories:
-            memory.set_shape((directions, x.shape[0], self.units))
+        sequence = tf.ensure_shape(sequence, (x.shape[1], directions, x.shape[0], self.units))
+        memories = [tf.ensure_shape(memory, (directions, x.shape[0], self.units)) for memory in memories]
         sequence = ops.reshape(ops.transpose(sequence, (2, 0, 1, 3)), (batch, time, directions * self.units))
         output = sequence if self.layer.return_sequences else ops.concatenate(ops.unstack(memories[0], directions), axis=-1)
         states = [memory[n] for n in range(directions) for memory in memories]

@@ -44,6 +44,16 @@ def read_text(path: Path, fallback: str | None = None) -> str:
     return text.replace("\r\n", "\n")
 
 
+def sniff(path: Path) -> str:
+    """The separator of a table's columns.
+
+    Raises:
+        UserError: if there is none.
+    """
+    with open(path, encoding="utf-8-sig", newline="") as opened:
+        return _sniff(opened.read(SNIFFED), path)
+
+
 def read_table(path: Path, fallback: str | None = None) -> pd.DataFrame:
     """Read .jsonl (an object on each line) or a table with a header and columns separated by comma, semicolon, tab or |.
 

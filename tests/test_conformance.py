@@ -11,6 +11,7 @@ import inspect
 import io
 import itertools
 import json
+import pickle
 import re
 import shutil
 import subprocess
@@ -20,10 +21,12 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 
 from shared import cli, runs, settings, training
+from shared.inference import ONNX
 from tools import list_apps
 
 REPOSITORY = Path(__file__).parent.parent
@@ -34,6 +37,7 @@ FILES = (
     "check.py",
     "config.py",
     "data.py",
+    "export.py",
     "model.py",
     "predict.py",
     "report.py",
@@ -43,10 +47,11 @@ FUNCTIONS = {
     "data": ("load",),
     "model": ("build_model",),
     "train": ("prepare", "train", "evaluate"),
-    "predict": ("predict",),
+    "predict": ("predict", "Predictor"),
+    "export": ("export_run", "exportable", "write"),
     "check": ("check", "look"),
     "report": ("write",),
-    "__main__": ("train", "check", "predict"),
+    "__main__": ("train", "check", "predict", "export"),
 }
 CHANGES = "## To make it yours, change these places"
 MAX_SETTINGS = 16  # of an app's own, beside those of shared/settings.py
@@ -179,7 +184,7 @@ print(printed.getvalue())
 """
 
 
-@pytest.mark.parametrize("command", ["train", "check", "predict"])
+@pytest.mark.parametrize("command", ["train", "check", "predict", "export"])
 def test_help_explains_every_setting_and_is_answered_before_tensorflow_is_imported(app, command):
     code = HELP.replace("COMMAND", repr(command)).replace("MODULE", repr(f"apps.{app.name}"))
     answer = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
@@ -191,6 +196,8 @@ def test_help_explains_every_setting_and_is_answered_before_tensorflow_is_import
     groups = [(own, type(app.config)), (common, settings.Recurrent), (common, settings.Training)]
     if command == "predict":
         groups = [(own, app.module("config").Request)]
+    if command == "export":
+        groups = [(common, settings.ExportRequest)]
     for source, kind in groups:
         for name, text in explanations(source, kind).items():
             assert squeezed(text) in squeezed(answer.stdout), name
@@ -213,7 +220,7 @@ def test_prepare_makes_an_experiment(app, monkeypatch):
 
 def test_the_smoke_command_leaves_a_whole_run_that_says_it_was_the_sample(app, trained):
     folder, printed, _ = trained
-    assert {path.name for path in folder.iterdir()} >= {*runs.REQUIRED, "history.csv", "report.md", "logs", "plots"}
+    assert {path.name for path in folder.iterdir()} >= {*runs.REQUIRED, ONNX, "history.csv", "report.md", "logs", "plots"}
     assert not [*folder.glob(runs.TRAINING_STATE), *folder.glob(runs.LOCK)]
     assert f"{app.name} on sample" in printed
     assert f"{app.name} on sample" in (folder / "report.md").read_text()
@@ -251,6 +258,31 @@ def test_losses_and_gradients_are_finite(app, trained):
     assert len(history) == app.config.training.epochs
     assert np.isfinite(history[["loss", "val_loss", "gradient_norm"]]).all(axis=None)
     assert (history["gradient_norm"] > 0).all()
+
+
+def test_every_export_is_compared_with_the_keras_model(app, trained, monkeypatch, capsys):
+    folder, _, _ = trained
+    monkeypatch.chdir(folder.parent.parent.parent)
+    monkeypatch.setattr(app.module("data"), "load", lambda config: app.load())  # an app that was made one's own has its data
+    app.commands.export(["--run", str(folder)])
+    printed, report = capsys.readouterr().out, (folder / "export" / "report.md").read_text()
+    for name in ("Keras", "ONNX", "SavedModel"):
+        assert f" {name} " in printed
+        assert f"| {name} |" in report
+    assert {path.name for path in (folder / "export").iterdir()} == {"report.md", "saved_model"}
+    assert not {node.op_type for node in onnx.load(folder / ONNX).graph.node} & {"PyFunc", "If"}
+
+
+def test_predictions_need_no_tensorflow(app):
+    code = f"import sys, apps.{app.name}.predict; print(sorted({{'tensorflow', 'keras', 'sklearn'}} & set(sys.modules)))"
+    answer = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert answer.stdout == "[]\n"
+
+
+def test_a_predictor_answers_after_being_pickled(app, trained):
+    predictor = app.module("predict").Predictor(trained[0])
+    network = pickle.loads(pickle.dumps(predictor)).network
+    assert network.outputs == predictor.network.outputs
 
 
 def test_a_model_saved_again_answers_the_same(app, trained, tmp_path):

@@ -44,7 +44,8 @@ def test_the_project_file_names_what_is_used(app, tmp_path):
     folder = eject.eject(app, tmp_path / "My own")
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     assert project["name"] == "my-own"
-    packages = {re.match(r"[\w-]+", line)[0] for line in project["dependencies"]}
+    requirements = project["dependencies"] + project["optional-dependencies"]["train"]
+    packages = {re.match(r"[\w-]+", line)[0] for line in requirements}
     assert {"tensorflow", "keras", "tyro"} <= packages
     assert {"tensorboard", *environment.PACKAGES, *doctor.PACKAGES} <= packages  # run as a module; asked for their version
     imported = {name.split(".")[0] for file in folder.rglob("*.py") for name in eject.imports(file)}

@@ -147,11 +147,16 @@ def test_no_array_is_saved_as_text(finished_run):
         assert archive.getinfo("config.json").file_size < 1_000_000
 
 
+def asked(saved, texts):
+    """Probabilities of raw texts by the model in a run folder."""
+    return np.asarray(saved(np.array(texts, dtype=object)))
+
+
 @pytest.fixture(scope="module")
 def answers(finished_run):
     """The saved model's probabilities on test."""
     saved = keras.models.load_model(finished_run / "model.keras", compile=False)
-    return predict.probabilities_of(saved, data.load(TINY).test.texts)
+    return asked(saved, data.load(TINY).test.texts)
 
 
 def test_saved_model_takes_raw_text_and_answers_as_the_run_did(finished_run, answers):
@@ -228,22 +233,24 @@ def test_most_confident_mistakes_come_first():
     assert table["predicted"].tolist() == ["neg", "pos"]
 
 
-def toy_model(batch):
-    """Probability of class 1 grows with the number of times "good" comes up."""
-    good = np.array([text.split().count("good") for text in batch], float) / 10
-    return np.stack([1 - good, good], axis=1)
+class CountsGood:
+    """Stands for a Predictor: the probability of class 1 grows with the number of times "good" comes up."""
+
+    def probabilities(self, texts):
+        good = np.array([text.split().count("good") for text in texts], float) / 10
+        return np.stack([1 - good, good], axis=1)
 
 
 def test_pushes_are_what_leaving_a_word_out_costs():
-    assert predict.pushes(toy_model, "a good and good film", label=1) == [
+    assert predict.pushes(CountsGood(), "a good and good film", label=1) == [
         ("a", 0.0),
         ("good", pytest.approx(0.1)),
         ("and", 0.0),
         ("good", pytest.approx(0.1)),
         ("film", 0.0),
     ]
-    assert predict.pushes(toy_model, "good", label=0) == [("good", pytest.approx(-0.1))]
-    long = predict.pushes(toy_model, "word " * 300 + "good", label=1)
+    assert predict.pushes(CountsGood(), "good", label=0) == [("good", pytest.approx(-0.1))]
+    long = predict.pushes(CountsGood(), "word " * 300 + "good", label=1)
     assert len(long) <= predict.MAX_PIECES
     assert " ".join(piece for piece, _ in long).split() == ["word"] * 300 + ["good"]
 
@@ -298,7 +305,9 @@ def test_predict_run_of_another_app(beside_the_run, tmp_path, monkeypatch):
     ("args", "message"),
     [
         (["--file", "gone.txt"], "--file gone.txt can't be read: No such file"),
-        (["--file", "."], "--file . can't be read: Is a directory"),
+        (["--file", "."], "--file .: the name ends in one of"),
+        (["--shard", "0/2", "x"], "--shard is for --file"),
+        (["--file", "gone.txt", "--shard", "2/2"], "--shard is K/N"),
         (["--file", "gone.txt", "beside"], "not both; got 1 beside gone.txt"),
         (["--run", "runs/gone", "x"], "there is no such folder"),
         ([], "No text to judge"),
@@ -330,7 +339,8 @@ def test_one_flag_each_for_several_gpus_and_mixed_precision(tmp_path):
     saved = keras.models.load_model(folder / "model.keras", compile=False)
     assert saved.get_layer("network").get_layer("recurrent_bidirectional_gru_1").compute_dtype == "bfloat16"
     test = data.load(TINY).test
-    probabilities = predict.probabilities_of(saved, test.texts)
+    probabilities = asked(saved, test.texts)
+    np.testing.assert_allclose(predict.Predictor(folder).probabilities(test.texts), probabilities, atol=0.02)
     metrics = runs.read_json(folder / "metrics.json")["test"]["network"]
     assert metrics["log_loss"] == pytest.approx(log_loss(test.labels, probabilities), rel=1e-2)
     assert pd.read_csv(folder / "history.csv")["gradient_norm"].gt(0).all()

@@ -14,7 +14,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from apps.sentiment import baseline, data, ngrams, sample, text
+from apps.sentiment import baseline, data, ngrams, sample, text, words
 from apps.sentiment.config import Config
 from shared.cli import UserError
 from shared.settings import Training
@@ -279,12 +279,21 @@ def words_of(vectorizer):
     return vectorizer.get_layer("words").get_vocabulary()
 
 
+def test_as_many_long_reviews_at_a_time_as_words_are_read():
+    """Keras's ops.add takes a column as long as the other array's rows are wide for a row, where all sizes are known."""
+    lines = [" ".join(np.random.default_rng(n).choice([*"abcd"], 9 + 3 * n)) for n in range(8)]
+    vectorizer, _ = build(lines)
+    together = vectorizer(tf.constant(lines))["sequence"].numpy()
+    assert together.shape == (8, 8)
+    np.testing.assert_array_equal(together, [vectorizer(tf.constant([line]))["sequence"].numpy()[0] for line in lines])
+
+
 def test_ids_do_not_depend_on_what_stands_beside(monkeypatch):
     """Chunks of a few characters give what one chunk gives, in the order of the texts."""
     lines = [" ".join(np.random.default_rng(n).choice(["not", "bad", "at", "all", "!"], 1 + 7 * n % 30)) for n in range(60)]
     whole, num_ids = build(lines)
     expected = text.vectorize(whole, lines)
-    monkeypatch.setattr(text, "CHUNK_CHARACTERS", 40)
+    monkeypatch.setattr(words, "CHUNK_CHARACTERS", 40)
     in_pieces, same = build(lines)
     assert (words_of(in_pieces), same) == (words_of(whole), num_ids)
     for name, ids in text.vectorize(in_pieces, lines).items():

@@ -135,7 +135,7 @@ def _project_file(text: str, name: str, named: set[str], kept: set[str]) -> str:
     """pyproject.toml with a name of its own, without the dependencies that only what is left out needs.
 
     Args:
-        text: the file as it is; each dependency, and each group of optional ones, stands on a line of its own.
+        text: the file as it is; each dependency, or a whole group of optional ones, stands on a line of its own.
         name: of the new project.
         named: see `named_packages`, of the whole tree.
         kept: the same of the kept files.
@@ -151,8 +151,10 @@ def _project_file(text: str, name: str, named: set[str], kept: set[str]) -> str:
         found = {distribution, *modules.get(distribution, {distribution.replace("-", "_")})}  # a guess if not installed
         return bool(found & named) and not found & kept
 
-    dropped = [f'"{requirement}"' for requirement in project["dependencies"] if is_unused(requirement)]
-    dropped += [f"{group} =" for group, those in project["optional-dependencies"].items() if all(map(is_unused, those))]
+    groups = project["optional-dependencies"]
+    requirements = [*project["dependencies"], *(requirement for those in groups.values() for requirement in those)]
+    dropped = [f'"{requirement}"' for requirement in requirements if is_unused(requirement)]
+    dropped += [f"{group} =" for group, those in groups.items() if all(map(is_unused, those))]
     lines = [line for line in text.splitlines() if not line.strip().startswith(tuple(dropped))]
     before = f'name = "{project["name"]}"'
     return "\n".join(f'name = "{name}"' if line == before else line for line in lines) + "\n"

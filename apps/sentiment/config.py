@@ -101,8 +101,18 @@ class Request:
     texts: Annotated[tuple[str, ...], tyro.conf.Positional] = field(default=())
     """Reviews. Without any, and without --file, they are read from standard input, one per line."""
     file: str | None = None
-    """A text file with one review per line; the answers go to --output."""
+    """A table of any size (.csv, .tsv, .jsonl, .parquet) or a .txt file with a review on each line; answers go to --output."""
+    text_column: str = "text"
+    """Column of --file that holds the review."""
     output: str = "predictions.csv"
-    """CSV file to write with --file; must not exist."""
+    """File to write with --file, .csv, .jsonl or .parquet: the rows of --file with label and probabilities. Must not exist."""
+    shard: str | None = None
+    """Answer only every N-th row of --file, from row K on: K/N, for example 0/8, so that N processes share the work."""
     run: str | None = None
     """Run folder to ask; None: the newest finished run."""
+
+    def __post_init__(self):
+        if self.file and self.texts:
+            raise UserError(f"Give reviews as arguments or with --file, not both; got {len(self.texts)} beside {self.file}.")
+        if self.shard and not self.file:
+            raise UserError(f"--shard is for --file; got {self.shard} without one.")

@@ -29,6 +29,7 @@ def export_run(request: ExportRequest) -> None:
 
 def exportable(config: Config, servable: keras.Model, reviews: Reviews) -> export.Exportable:
     """What `shared.export` needs to know; `reviews` are those of validation."""
+    servable = export.in_float32(servable)
     texts, labels = reviews.texts[: export.EXAMPLES], reviews.labels[: export.EXAMPLES]
     return export.Exportable(
         servable=servable,

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
@@ -14,13 +13,12 @@ from apps.sentiment.config import Request
 from apps.sentiment.words import Vocabulary, in_chunks
 from shared import inference, runs
 from shared.cli import UserError
-from shared.data import new_file
 
 HOW_TO_READ = """Green words push towards the label, red ones away from it.
 Each word is left out by itself, so words that repeat each other show no effect."""
 MAX_PIECES = 64  # a longer text is explained by phrases, not words
 BATCH = 64
-VOCABULARY = "vocabulary.npz"
+VOCABULARY = "vocabulary.zip"
 
 
 class Predictor:
@@ -62,25 +60,35 @@ class Predictor:
 
 
 def predict(request: Request) -> None:
-    """Print label, probability and the words that pushed; with `--file`, write a CSV file."""
-    texts = _read(request)
+    """Print label, probability and the words that pushed; with `--file`, write a table."""
     if request.file:
-        new_file("--output", request.output)
-    predictor = Predictor(inference.find("sentiment", request.run))
-    answers = predictor(texts)
-    if request.file:
-        table = pd.DataFrame([answer["probabilities"] for answer in answers]).add_prefix("probability_")
-        table.insert(0, "label", [answer["label"] for answer in answers])
-        table.insert(0, "text", texts)
-        table.to_csv(request.output, index=False)
-        print(f"{len(texts)} reviews labelled by {predictor.folder}: {request.output}")
+        _answer_file(request)
         return
+    texts = _read(request)
+    predictor = Predictor(inference.find("sentiment", request.run))
     if len(texts) > 1 and request.texts and all(" " not in one for one in texts):
         print(f"WARNING: {len(texts)} reviews of one word each; put a review of several words in quotes.", file=sys.stderr)
     print(HOW_TO_READ, file=sys.stderr)
-    for one, answer in zip(texts, answers, strict=True):
+    for one, answer in zip(texts, predictor(texts), strict=True):
         number = [*answer["probabilities"]].index(answer["label"])
         _show(one, answer["label"], answer["probability"], pushes(predictor, one, number))
+
+
+def _answer_file(request: Request) -> None:
+    import pandas as pd  # takes longer to import than a review takes to answer
+
+    from shared import large_tables
+
+    def answer(texts: list[str]) -> pd.DataFrame:
+        answers = predictor(texts)
+        table = pd.DataFrame([one["probabilities"] for one in answers]).add_prefix("probability_")
+        table.insert(0, "label", [one["label"] for one in answers])
+        return table
+
+    shard = large_tables.read_shard(request.shard)
+    predictor = Predictor(inference.find("sentiment", request.run))
+    count = large_tables.answer_file(Path(request.file), Path(request.output), request.text_column, answer, shard)
+    print(f"{count:,} reviews labelled by {predictor.folder}: {request.output}")
 
 
 def choose(probabilities: np.ndarray, names: list[str], positive: dict | None) -> np.ndarray:
@@ -122,26 +130,22 @@ def _show(one: str, label: str, probability: float, pieces: list[tuple[str, floa
 
 
 def _read(request: Request) -> list[str]:
-    if request.file and request.texts:
-        raise UserError(f"Give reviews as arguments or with --file, not both; got {len(request.texts)} beside {request.file}.")
-    if request.file:
-        lines = _read_lines(Path(request.file).read_bytes, f"--file {request.file}")
-    elif request.texts:
+    if request.texts:
         lines = list(request.texts)
     else:
         if sys.stdin.isatty():
             print("A review a line, then Ctrl-D:", file=sys.stderr)
-        lines = _read_lines(sys.stdin.buffer.read, "Standard input")
+        lines = _standard_input()
     texts = [line.strip() for line in lines if line.strip()]
     if not texts:
         raise UserError("No text to judge. Give reviews as arguments, with --file, or on standard input.")
     return texts
 
 
-def _read_lines(read, name: str) -> list[str]:
+def _standard_input() -> list[str]:
     try:
-        return read().decode("utf-8-sig").split("\n")
+        return sys.stdin.buffer.read().decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
-        raise UserError(f"{name} is not UTF-8 (byte {error.start}). Convert it first: iconv -f latin1 -t utf-8") from None
-    except OSError as error:
-        raise UserError(f"{name} can't be read: {error.strerror}.") from None
+        raise UserError(
+            f"Standard input is not UTF-8 (byte {error.start}). Convert it first: iconv -f latin1 -t utf-8"
+        ) from None

@@ -94,5 +94,6 @@ def first_and_last(ids, length: int):
     present = ops.cast(ids > PADDING, "int32")
     surplus = ops.maximum(ops.sum(present, axis=1, keepdims=True) - length, 0)
     position = ops.cumsum(ops.ones_like(present), axis=1)[:, :length] - 1
-    source = ops.where(position < length // 4, position, position + surplus)
+    # Not position + surplus: of (8, 8) and (8, 1), keras.ops.add takes the second for a bias, (8,), where sizes are known.
+    source = ops.where(position < length // 4, position, surplus + position)
     return ops.take_along_axis(ids, source, axis=1)

@@ -75,10 +75,11 @@ class Vocabulary:
             return cls(saved["words"].tobytes().decode().split("\n"), ngrams, int(saved["sequence_length"]))
 
     def save(self, file: Path) -> None:
-        """Write an `.npz` file."""
+        """Write NumPy's archive of arrays. (Not as .npz: a run folder's .npz files are those that `--resume` alone needs.)"""
         words = np.frombuffer("\n".join(self.words).encode(), np.uint8)
         ngrams = {f"ngrams_{order}": keys for order, keys in enumerate(self.ngrams, start=2)}
-        np.savez(file, words=words, sequence_length=self.sequence_length, **ngrams)
+        with open(file, "wb") as opened:
+            np.savez(opened, words=words, sequence_length=self.sequence_length, **ngrams)
 
     def encode(self, texts: list[str]) -> dict[str, np.ndarray]:
         """Ids of normalised texts, padded with 0: "sequence" `(n, time)` and, with n-grams, "bag" `(n, any)`."""
