@@ -24,7 +24,9 @@ help: ## This help
 	@$(foreach app,$(APPS),printf '  %-20s %s\n' '$(app)' 'Train, evaluate and report (ARGS=--help lists every setting)' \
 		'$(app)-smoke' 'The whole path in seconds, on a small part of the data' \
 		'$(app)-check' 'Look at the data (ARGS=--data ...) before training: what it holds, how long training takes' \
-		'$(app)-predict' 'Ask the newest finished run';)
+		'$(app)-predict' 'Ask the newest finished run' \
+		'$(app)-export' 'Write its model for other programs, compared with the Keras model' \
+		'$(app)-serve' 'Answer requests over HTTP';)
 	@$(foreach tool,$(TOOLS),printf '  %-20s %s\n' '$(tool)' "$$(sed -n '1s/"""//gp' tools/$(tool).py)";)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -34,7 +36,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 		{ echo "Python 3.11, 3.12 or 3.13 is needed; '$(PYTHON)' is another. Name one: make PYTHON=python3.12 ..."; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,dev]'
+	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,serve,dev]'
 	@touch $@
 
 $(APPS): $(INSTALLED)

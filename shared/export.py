@@ -29,6 +29,8 @@ MAX_DIFFERENCE = 1e-4  # of a float format, relative to the largest answer where
 HOW_TO_READ = (
     "Each file was loaded again and asked for the same validation examples as the Keras model. Difference: the largest one "
     f"between two answers; above {MAX_DIFFERENCE:g} (relative to the largest answer where that is above 1) nothing is written. "
+    "Same answer: the fraction of the examples that are decided alike; forecasts, which decide nothing, are the same where no "
+    "value differs by a thousandth of its column's standard deviation or more. "
     f"Milliseconds: the median of {TIMED} examples asked one by one, on one thread."
 )
 

@@ -83,6 +83,37 @@ class ExportRequest:
     """Run folder to export; None: the newest finished run."""
 
 
+@dataclass(frozen=True)
+class ServeRequest:
+    """How a run is served."""
+
+    run: str | None = None
+    """Run folder to serve; None: the newest finished run."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for every network of this machine."""
+    port: int = 8000
+    """Port to listen on; 0 for any that is free."""
+    token: str | None = None
+    """Bearer token that every request has to carry; None: the environment's SERVE_TOKEN, if any."""
+    queue: int = 256
+    """Examples that may wait for an answer; what comes beyond them is answered with 503."""
+    timeout: float = 10.0
+    """Seconds until a request is answered with 504."""
+    max_megabytes: float = 10.0
+    """Size of a request's body beyond which it is answered with 413."""
+    threads: int | None = None
+    """Threads that an answer is computed with; None: as many as ONNX Runtime likes."""
+
+    def __post_init__(self):
+        check_at_least(0, self, "port")
+        check_at_least(1, self, "queue", "threads")
+        for field in ("timeout", "max_megabytes"):
+            if not getattr(self, field) > 0:
+                raise UserError(f"{flag(field)} is above 0; got {getattr(self, field)}.")
+        if self.port > 65_535:
+            raise UserError(f"--port is at most 65535; got {self.port}.")
+
+
 def check_at_least(least: float, config: object, *fields: str) -> None:
     """Raise a UserError if one of the fields is below `least` or not a number; None passes."""
     for field in fields:

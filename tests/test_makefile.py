@@ -28,7 +28,12 @@ def test_make_alone_prints_help_with_every_target():
     assert {"runs", "doctor"} <= set(tools)
     targets = re.search(r"^\.PHONY: (.*?) \$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)[1].split()
     assert {"help", "install", "lint", "format", "test", "test-all", "tensorboard", "speed", "clean"} == set(targets)
-    for target in [*apps, *(f"{app}-{command}" for app in apps for command in ("smoke", "check", "predict")), *tools, *targets]:
+    for target in [
+        *apps,
+        *(f"{app}-{command}" for app in apps for command in ("smoke", "check", "predict", "export", "serve")),
+        *tools,
+        *targets,
+    ]:
         assert re.search(rf"^  {target} +[A-Z][^\"]+$", text, re.MULTILINE), target
 
 

@@ -1,0 +1,242 @@
+"""A run behind HTTP: FastAPI and uvicorn in front of an app's Predictor.
+
+    request -> body small enough? token? -> examples (422 if they are wrong) -> queue (503 if it is full)
+            -> one thread takes what waits, many examples at once, and asks the predictor -> answers (504 if it took too long)
+
+An app's `serve.py` says what a request looks like: `add_routes`.
+"""
+
+import asyncio
+import contextlib
+import hmac
+import json
+import logging
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import fastapi
+import prometheus_client
+import uvicorn
+from fastapi import HTTPException
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+from shared.cli import UserError
+from shared.settings import ServeRequest
+
+MAX_BATCH = 32  # examples that the predictor is asked for at once
+RETRY_AFTER = 1  # seconds
+LOCAL = ("127.0.0.1", "localhost", "::1")
+OPEN = ("/healthz", "/readyz")  # answered without a token
+
+log = logging.getLogger("serve")
+
+
+class Waiting(NamedTuple):
+    """An example in the queue, and where its answer goes."""
+
+    example: Any
+    answer: asyncio.Future
+
+
+class Batcher:
+    """Asks the predictor for the examples of several requests at once: whatever came while it was busy.
+
+    Args:
+        predictor: from a list of examples to a list of answers; called in a thread of its own.
+        settings: `queue`, examples that may wait; `timeout`, seconds until an answer.
+        sizes: gets the number of examples of each call.
+    """
+
+    def __init__(self, predictor: Callable[[list], list], settings: ServeRequest, sizes: prometheus_client.Histogram):
+        self.predictor, self.settings, self.sizes = predictor, settings, sizes
+        self.queue = asyncio.Queue(settings.queue)
+        self.thread = ThreadPoolExecutor(1, "predictor")
+
+    async def ask(self, examples: list) -> list:
+        """The answers to some examples.
+
+        Raises:
+            HTTPException: 503 if the queue has no room for all of them, 504 if the answers take too long.
+            UserError: what the predictor says of a wrong example.
+        """
+        if self.queue.qsize() + len(examples) > self.settings.queue:
+            raise HTTPException(503, "Too many requests are waiting; try again.", {"Retry-After": str(RETRY_AFTER)})
+        loop = asyncio.get_running_loop()
+        waiting = [Waiting(example, loop.create_future()) for example in examples]
+        for one in waiting:
+            self.queue.put_nowait(one)
+        try:
+            async with asyncio.timeout(self.settings.timeout):
+                return [await one.answer for one in waiting]
+        except TimeoutError:
+            raise HTTPException(504, f"No answer within {self.settings.timeout:g} seconds.") from None
+        finally:
+            for one in waiting:
+                one.answer.cancel()  # who has no one waiting for it is not computed
+
+    async def run(self) -> None:
+        """Answer for ever."""
+        while True:
+            batch = [await self.queue.get()]
+            while len(batch) < MAX_BATCH and not self.queue.empty():
+                batch.append(self.queue.get_nowait())
+            batch = [one for one in batch if not one.answer.done()]
+            if batch:
+                self.sizes.observe(len(batch))
+                await self._answer(batch)
+
+    async def _answer(self, batch: list[Waiting]) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            answers = await loop.run_in_executor(self.thread, self.predictor, [one.example for one in batch])
+        except Exception as error:  # of a wrong example, which must not fail those beside it: each is asked alone
+            if len(batch) > 1:
+                for one in batch:
+                    await self._answer([one])
+            elif not batch[0].answer.done():
+                batch[0].answer.set_exception(error)
+            return
+        for one, answer in zip(batch, answers, strict=True):
+            if not one.answer.done():
+                one.answer.set_result(answer)
+
+
+def make_app(name: str, predictor, add_routes: Callable[[fastapi.FastAPI, Any, Batcher], None], settings: ServeRequest):
+    """The web application of an app's run.
+
+    Args:
+        name: of the app.
+        predictor: its Predictor.
+        add_routes: `(application, predictor, batcher)`; adds /predict, which gets its answers from `batcher.ask`.
+        settings: see there.
+    """
+    registry = prometheus_client.CollectorRegistry()
+    metrics = Metrics(registry)
+    batcher = Batcher(predictor, settings, metrics.batch_sizes)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app) -> AsyncIterator[None]:
+        answering = asyncio.create_task(batcher.run())
+        yield
+        answering.cancel()
+        batcher.thread.shutdown()
+
+    application = fastapi.FastAPI(title=name, lifespan=lifespan)
+    application.add_middleware(Guard, settings=settings, metrics=metrics)
+
+    @application.exception_handler(UserError)
+    async def wrong_input(_request, error: UserError) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, 422)
+
+    @application.exception_handler(RequestValidationError)
+    async def wrong_form(_request, error: RequestValidationError) -> JSONResponse:
+        found = (f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+        return JSONResponse({"detail": "; ".join(found)}, 422)  # FastAPI's own answer repeats the body, which may be no text
+
+    @application.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @application.get("/readyz")
+    async def readyz() -> dict[str, str]:
+        if batcher.queue.full():
+            raise HTTPException(503, "Too many requests are waiting.")
+        return {"status": "ready", "run": str(predictor.folder)}
+
+    @application.get("/metrics")
+    async def show_metrics() -> PlainTextResponse:
+        return PlainTextResponse(prometheus_client.generate_latest(registry))
+
+    add_routes(application, predictor, batcher)
+    return application
+
+
+class Metrics:
+    """What /metrics shows."""
+
+    def __init__(self, registry: prometheus_client.CollectorRegistry):
+        labels = ["path", "status"]
+        self.requests = prometheus_client.Counter("requests", "Requests by path and status.", labels, registry=registry)
+        self.seconds = prometheus_client.Histogram("request_seconds", "From request to answer.", ["path"], registry=registry)
+        self.batch_sizes = prometheus_client.Histogram(
+            "batch_size", "Examples in one call of the predictor.", buckets=(1, 2, 4, 8, 16, 32), registry=registry
+        )
+
+
+class Guard:
+    """Stands before the application: refuses what is too large or has no token, counts, writes a log line for each request."""
+
+    def __init__(self, app, settings: ServeRequest, metrics: Metrics):
+        self.app, self.settings, self.metrics = app, settings, metrics
+
+    async def __call__(self, scope, receive, send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 101
+
+        async def noting(message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        try:
+            if self._is_allowed(scope):
+                await self.app(scope, self._limited(receive) if scope["type"] == "http" else receive, noting)
+            else:
+                refusal = JSONResponse({"detail": "A bearer token is needed."}, 401, {"WWW-Authenticate": "Bearer"})
+                await refusal(scope, receive, noting)
+        finally:
+            seconds, path = time.perf_counter() - started, getattr(scope.get("route"), "path", "other")
+            self.metrics.requests.labels(path, status).inc()
+            self.metrics.seconds.labels(path).observe(seconds)
+            entry = {"method": scope.get("method", "WEBSOCKET"), "path": scope["path"], "status": status, "ms": 1000 * seconds}
+            log.info(json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **entry}))
+
+    def _limited(self, receive):
+        """`receive`, which ends with 413 when the body has become too large."""
+        left = self.settings.max_megabytes * 1e6
+
+        async def limited():
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise HTTPException(413, f"The body is larger than {self.settings.max_megabytes:g} MB.")
+            return message
+
+        return limited
+
+    def _is_allowed(self, scope) -> bool:
+        if self.settings.token is None or scope["path"] in OPEN:
+            return True
+        given = dict(scope["headers"]).get(b"authorization", b"").removeprefix(b"Bearer ")
+        return hmac.compare_digest(given, self.settings.token.encode())
+
+
+def serve(name: str, predictor, add_routes: Callable[[fastapi.FastAPI, Any, Batcher], None], settings: ServeRequest) -> None:
+    """Serve until Ctrl-C or SIGTERM; requests that have begun are answered first.
+
+    Raises:
+        UserError: if the address cannot be listened on.
+    """
+    try:
+        listening = socket.create_server((settings.host, settings.port))
+    except OSError as error:
+        raise UserError(
+            f"--host {settings.host} --port {settings.port} cannot be listened on: {error.strerror}. Name another port."
+        ) from None
+    logging.basicConfig(stream=sys.stderr, format="%(message)s")
+    log.setLevel(logging.INFO)
+    url = "http://{}:{}".format(*listening.getsockname()[:2])
+    print(f"{predictor.folder} is served at {url}  (/docs, /metrics). Ctrl-C ends it.", flush=True)
+    if settings.token is None and settings.host not in LOCAL:
+        print("warning: whoever reaches this address may ask; --token limits that.", file=sys.stderr)
+    options = {"log_config": None, "access_log": False, "timeout_graceful_shutdown": round(settings.timeout) + 1}
+    application = make_app(name, predictor, add_routes, settings)
+    uvicorn.Server(uvicorn.Config(application, **options)).run(sockets=[listening])
