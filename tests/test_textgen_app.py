@@ -21,8 +21,9 @@ from apps.textgen import __main__ as commands
 from apps.textgen import characters, data, predict, report, train
 from apps.textgen.config import DEFAULT, RECURRENT, TRAINING
 from apps.textgen.data import Text, block_size, count_targets
-from apps.textgen.generate import Sampler, Sampling, choose, nats_by_block
+from apps.textgen.generate import Sampler, choose, nats_by_block
 from apps.textgen.model import build_generator, build_model, zero_states
+from apps.textgen.sampling import Sampling
 from shared import runs
 from shared.cli import UserError
 from tools import runs as table_of_runs
@@ -62,6 +63,8 @@ def test_run_folder_is_whole(run_folder):
         "metrics.json",
         "history.csv",
         "model.keras",
+        "model.onnx",
+        "characters.json",
         "logs",
         "plots",
         "report.md",
@@ -121,6 +124,7 @@ def test_settings_compose_and_the_run_shows_the_gradient_through_time():
     config = with_stack(TINY, cell="lstm", num_layers=2, residual=True, normalization="layer")
     config = replace(config, training=replace(config.training, **settings))
     folder = train.train(config, data.load(config))
+    assert (folder / "model.onnx").exists()
     tags = {
         value.tag
         for file in (folder / "logs" / "train").glob("events*")
@@ -180,7 +184,7 @@ def test_predict_ends_at_the_stop_string(run_folder, answer):
 
 
 def test_what_may_be_the_beginning_of_the_stop_string_is_held_back(capsys):
-    text = predict.Text(predict.Request(stop="END"))
+    text = predict.Text(stop="END")
     for piece, shown in (("some E", "some"), ("N", " "), ("T E", "ENT"), ("ND of it", " ")):
         text.add(piece, [1.0] * len(piece))
         text.show()
@@ -200,7 +204,7 @@ def test_predict_shows_probabilities_without_changing_the_text(run_folder, answe
 
 def test_colours_say_how_sure_the_network_was(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
-    text = predict.Text(predict.Request(show_probabilities=True))
+    text = predict.Text(coloured=True)
     text.add("a\tb", [0.9, 0.3, 0.01])
     text.show()
     assert capsys.readouterr().out == "\x1b[32ma\x1b[0m\x1b[33m\t\x1b[0m\x1b[1;31mb\x1b[0m"

@@ -4,6 +4,7 @@ import tyro
 
 from apps.textgen.config import PRESETS, Request
 from shared import cli, runs
+from shared.settings import ExportRequest
 
 
 def train(args: list[str]) -> None:
@@ -29,13 +30,21 @@ def check(args: list[str]) -> None:
 
 
 def predict(args: list[str]) -> None:
-    """Ask a trained run."""
+    """Ask a trained run; TensorFlow is not needed."""
     request = tyro.cli(Request, prog="python -m apps.textgen predict", description=predict.__doc__, args=args)
-    runs.find("textgen", request.run)  # a run that is not there is answered before TensorFlow is imported
     from apps.textgen.predict import predict as ask
 
     ask(request)
 
 
+def export(args: list[str]) -> None:
+    """Write a run's model for other programs: ONNX, SavedModel; each is compared with the Keras model."""
+    request = tyro.cli(ExportRequest, prog="python -m apps.textgen export", description=export.__doc__, args=args)
+    runs.find("textgen", request.run)  # a run that is not there is answered before TensorFlow is imported
+    from apps.textgen.export import export_run
+
+    export_run(request)
+
+
 if __name__ == "__main__":
-    cli.run_command(__doc__, {"train": train, "check": check, "predict": predict})
+    cli.run_command(__doc__, {"train": train, "check": check, "predict": predict, "export": export})

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from apps.textgen.data import Text, block_size, count_targets
+from apps.textgen.characters import Text
+from apps.textgen.data import block_size, count_targets
 
 MAX_ORDER = 10
 MAX_CHARACTERS = 5_000_000  # of the training text, from its end: counting takes some hundred bytes per character

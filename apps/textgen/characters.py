@@ -1,15 +1,30 @@
 """From characters to ids and back. 0 is padding and 1 the unknown character; the others stand in the order of Unicode."""
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import numpy as np
 
-from apps.textgen.data import Text, in_chunks
 from shared.cli import UserError
 from shared.data import write_array
 
+CHUNK = 1 << 22  # characters that are held in memory at a time
 UNKNOWN = 1
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 MAX_CHARACTERS = 10_000
 MIN_COUNT = 2
+
+
+class Text(NamedTuple):
+    """Characters `(n,)` as Unicode code points (later as ids), memory-mapped; all documents one behind the other."""
+
+    characters: np.ndarray
+    document_lengths: np.ndarray
+
+
+def in_chunks(array: np.ndarray) -> Iterator[np.ndarray]:
+    """An array that may be too large for memory, piece by piece."""
+    return (array[start : start + CHUNK] for start in range(0, len(array), CHUNK))
 
 
 def learn_vocabulary(text: Text) -> list[str]:

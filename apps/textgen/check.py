@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import entropy
 
-from apps.textgen import characters, data
+from apps.textgen import characters
 from apps.textgen.config import Config
 from apps.textgen.train import prepare
 from shared.check import Findings, repeated, tell
@@ -65,12 +65,12 @@ def look(text: Splits) -> Findings:
     return Findings("textgen", text.name, {"parts": about}, figures, remarks, obstacles)
 
 
-def _count(text: data.Text) -> np.ndarray:
+def _count(text: characters.Text) -> np.ndarray:
     """How often each code point stands there."""
-    return sum(np.bincount(chunk, minlength=0x110000) for chunk in data.in_chunks(text.characters))
+    return sum(np.bincount(chunk, minlength=0x110000) for chunk in characters.in_chunks(text.characters))
 
 
-def _lines(text: data.Text) -> list[str]:
+def _lines(text: characters.Text) -> list[str]:
     """The lines that are not short; short ones come again in any text."""
     content = text.characters[:LONGEST_LOOKED_AT].tobytes().decode("utf-32-le")
     return [line for line in content.splitlines() if len(line) >= 20]

@@ -1,9 +1,9 @@
 """Every setting of the text generation app, on one page."""
 
-import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from apps.textgen.sampling import Sampling
 from shared.cli import UserError
 from shared.settings import Recurrent, Training, check_at_least, check_seed, check_source
 
@@ -93,11 +93,8 @@ class Request:
     """Run folder to ask; None: the newest finished run."""
 
     def __post_init__(self):
-        check_at_least(1, self, "length", "top_k", "samples")
-        if not 0 <= self.temperature < math.inf:
-            raise UserError(f"--temperature is 0 or more, and finite; got {self.temperature}.")
+        check_at_least(1, self, "length", "samples")
         check_seed(self)
-        if not 0 < self.top_p <= 1:
-            raise UserError(f"--top-p lies above 0 and is at most 1; got {self.top_p}.")
+        Sampling(self.temperature, self.top_k, self.top_p)
         if self.prompt == "":
             raise UserError("--prompt is empty; give one character or more.")

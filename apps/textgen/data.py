@@ -4,10 +4,10 @@ import codecs
 import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
+from apps.textgen.characters import Text, in_chunks
 from apps.textgen.config import Config
 from shared.cli import UserError
 from shared.data import Splits, existing_path, fingerprint, public_or_sample, read_prepared, write_array
@@ -20,14 +20,7 @@ SHAKESPEARE = Source(
     sha256="86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
 )
 SAMPLE_CHARACTERS = 1_000_000
-CHUNK = 1 << 22  # bytes or characters that are held in memory at a time
-
-
-class Text(NamedTuple):
-    """Characters `(n,)` as Unicode code points (later as ids), memory-mapped; all documents one behind the other."""
-
-    characters: np.ndarray
-    document_lengths: np.ndarray
+CHUNK = 1 << 22  # bytes that are held in memory at a time
 
 
 def load(config: Config) -> Splits:
@@ -82,11 +75,6 @@ def block_size(text: Text) -> int:
     Characters that stand near each other are easy or hard together: as single examples they would count too much.
     """
     return int(np.clip(len(text.characters) // 50, 1, 1_000))
-
-
-def in_chunks(array: np.ndarray) -> Iterator[np.ndarray]:
-    """An array that may be too large for memory, piece by piece."""
-    return (array[start : start + CHUNK] for start in range(0, len(array), CHUNK))
 
 
 def _read_shakespeare() -> str:

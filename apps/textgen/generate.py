@@ -1,36 +1,22 @@
 """Text from a trained network, a character at a time: what it wrote is what it reads next."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from apps.textgen.characters import UNKNOWN
+from apps.textgen.characters import UNKNOWN, Text
 from apps.textgen.config import Config
-from apps.textgen.data import Text, block_size
+from apps.textgen.data import block_size
 from apps.textgen.model import zero_states
+from apps.textgen.sampling import CHUNK, MIN_TEMPERATURE, Sampling
 from shared import kernels
 from shared.bptt import contiguous_batches, contiguous_windows
 
 EVALUATION_LENGTH = 256  # steps in a window
 MAX_LOGITS = 2**24  # numbers (64 MiB) of an evaluation window; a script of thousands of characters gets fewer streams
-MIN_TEMPERATURE = 1e-6  # below it, logits divided by it overflow, and the likeliest character is chosen in any case
-CHUNK = 32  # characters that the compiled loop makes before it hands them out
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next character is chosen among those that the network holds possible."""
-
-    temperature: float = 1.0
-    """Below 1: nearer to the likeliest character; 0: always that one; above 1: wilder."""
-    top_k: int | None = None
-    """Choose among so many of the likeliest characters."""
-    top_p: float = 1.0
-    """Choose among the likeliest characters that have this probability together (nucleus sampling)."""
 
 
 class Sampler:

@@ -1,39 +1,135 @@
 """Write text with a trained run: make textgen-predict ARGS='--prompt "ROMEO:"'."""
 
+import functools
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
-import keras
 import numpy as np
 from rich.color import ColorSystem
 from rich.console import Console
 from rich.style import Style
 
-from apps.textgen.characters import decode
-from apps.textgen.config import Config, Request
-from apps.textgen.generate import Sampler, Sampling
-from shared import runs
+from apps.textgen.characters import UNKNOWN, decode
+from apps.textgen.config import Request
+from apps.textgen.sampling import CHUNK, Sampling, choose, probabilities_of
+from shared import inference, runs
 from shared.cli import UserError
+
+VOCABULARY = "characters.json"
+WINDOW = 1_000  # characters of a prompt that are read at a time
+SAMPLING = Sampling(Request.temperature, Request.top_k, Request.top_p)
+
+
+class Predictor:
+    """Goes on with texts by a run's ONNX file: needs ONNX Runtime and NumPy, not TensorFlow.
+
+        predictor = Predictor(Path("runs/textgen/2026-11-28_07-47-06"))
+        predictor(["ROMEO:"], length=5)
+        [{"text": "\\nWhat", "probabilities": [0.99, 0.12, 0.64, 0.71, 0.93]}]
+
+    Args:
+        folder: the run folder.
+        threads: see `shared.inference.OnnxModel`.
+    """
+
+    def __init__(self, folder: Path, threads: int | None = None):
+        self.folder = Path(folder)
+        self.network = inference.OnnxModel(self.folder / inference.ONNX, threads)
+        self.vocabulary = runs.read_json(self.folder / VOCABULARY)
+        self.ids = {character: number for number, character in enumerate(self.vocabulary, start=UNKNOWN + 1)}
+        self.states = {name: f"new_{name}" for name in self.network.inputs if name != "ids"}  # after a step
+
+    @functools.cached_property
+    def metrics(self) -> dict[str, Any]:
+        return runs.read_json(self.folder / "metrics.json")
+
+    def __call__(
+        self,
+        prompts: list[str],
+        sampling: Sampling = SAMPLING,
+        length: int = Request.length,
+        seed: int = Request.seed,
+        stop: str | None = Request.stop,
+    ) -> list[dict[str, Any]]:
+        """What follows each prompt, up to `stop`, and the probability that the network gave each character; see `stream`."""
+        texts = [Text(stop) for _ in prompts]
+        for pieces, probabilities in self.stream(prompts, sampling, length, seed):
+            for text, piece, row in zip(texts, pieces, probabilities.tolist(), strict=True):
+                text.add(piece, row)
+            if all(text.stopped for text in texts):
+                break
+        return [{"text": text.text, "probabilities": text.probabilities[: len(text.text)]} for text in texts]
+
+    def stream(
+        self,
+        prompts: list[str],
+        sampling: Sampling = SAMPLING,
+        length: int = Request.length,
+        seed: int = Request.seed,
+    ) -> Iterator[tuple[list[str], np.ndarray]]:
+        """Write on after each prompt, side by side.
+
+        Args:
+            prompts: one or more. A character that is not in the vocabulary is read as the unknown one.
+            sampling: how the next character is chosen.
+            length: characters to write for each.
+            seed: the same seed gives the same texts; equal prompts get different ones.
+
+        Yields:
+            The next characters of each, at most 32, and the probabilities that the network gave them (before temperature,
+            top-k and top-p), `(prompts, characters)`, until all is made.
+
+        Raises:
+            UserError: for an empty prompt.
+        """
+        if "" in prompts:
+            raise UserError("A prompt is empty; give one character or more.")
+        read = {prompt: self.read(self.encode([prompt])) for prompt in set(prompts)}
+        logits = np.concatenate([read[prompt][0] for prompt in prompts])
+        states = {name: np.concatenate([read[prompt][1][name] for prompt in prompts]) for name in self.states}
+        generators = [np.random.default_rng([seed, number]) for number in range(len(prompts))]
+        for first in range(0, length, CHUNK):
+            steps = []
+            for uniform in np.stack([generator.random(CHUNK) for generator in generators], axis=1)[: length - first]:
+                ids = choose(logits, sampling, uniform)
+                steps.append((ids, logits))
+                logits, states = self.read(ids[:, None], states)
+            ids, logits_before = (np.stack(arrays, axis=1) for arrays in zip(*steps, strict=True))
+            yield [decode(row, self.vocabulary) for row in ids], probabilities_of(ids, logits_before)
+
+    def encode(self, texts: list[str]) -> np.ndarray:
+        """Ids `(n, time)` of texts of one length."""
+        return np.array([[self.ids.get(character, UNKNOWN) for character in text] for text in texts], np.int32)
+
+    def read(self, ids: np.ndarray, states: dict[str, np.ndarray] | None = None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Read ids `(n, time)`, one or more of each text, on from `states`; None: from the start of the texts.
+
+        Returns:
+            Logits of the character after them, `(n, num_ids)`, and the states after them, `(n, units)` each.
+        """
+        if states is None:
+            states = {name: np.zeros((len(ids), self.network.inputs[name].shape[1]), np.float32) for name in self.states}
+        for start in range(0, ids.shape[1], WINDOW):
+            found = self.network(ids=ids[:, start : start + WINDOW], **states)
+            states = {name: found[after] for name, after in self.states.items()}
+        return found["logits"][:, -1], states
 
 
 def predict(request: Request) -> None:
     """Print the prompt and what follows, as it is made."""
-    folder, _ = runs.load("textgen", request.run)
-
-    config = runs.read_config(folder, Config)
-    model = keras.models.load_model(folder / "model.keras", compile=False)
-    vocabulary = model.get_layer("characters").get_vocabulary()[2:]
-    prompt = _known(request, vocabulary)
-    ids = np.array([vocabulary.index(character) + 2 for character in prompt], "int32")
+    predictor = Predictor(inference.find("textgen", request.run))
+    prompt = _known(request, predictor.vocabulary)
     sampling = Sampling(request.temperature, request.top_k, request.top_p)
-    sampler = Sampler(config, model.get_layer("network"), sampling)
 
-    texts = [Text(request) for _ in range(request.samples)]
+    texts = [Text(request.stop, request.show_probabilities) for _ in range(request.samples)]
     streamed = request.samples == 1  # several texts are shown one after the other
     if streamed:
         print(prompt, end="", flush=True)
-    for chunk, probabilities in sampler.generate(ids, request.samples, request.length, request.seed):
-        for text, row, certainty in zip(texts, chunk, probabilities, strict=True):
-            text.add(decode(row, vocabulary), certainty)
+    for pieces, probabilities in predictor.stream([prompt] * request.samples, sampling, request.length, request.seed):
+        for text, piece, row in zip(texts, pieces, probabilities.tolist(), strict=True):
+            text.add(piece, row)
         if streamed:
             texts[0].show()
         if all(text.stopped for text in texts):
@@ -46,18 +142,17 @@ def predict(request: Request) -> None:
 
 
 class Text:
-    """One text while it is made, and how much of it has been shown."""
+    """One text while it is made, up to `stop`, and how much of it has been shown."""
 
-    def __init__(self, request: Request):
-        self.stop = request.stop
-        self.coloured = request.show_probabilities
-        self.text, self.certainties, self.shown, self.stopped = "", [], 0, False
+    def __init__(self, stop: str | None = None, coloured: bool = False):
+        self.stop, self.coloured = stop, coloured
+        self.text, self.probabilities, self.shown, self.stopped = "", [], 0, False
 
-    def add(self, text: str, certainties) -> None:
+    def add(self, text: str, probabilities: list[float]) -> None:
         if self.stopped:
             return
         self.text += text
-        self.certainties.extend(certainties)
+        self.probabilities.extend(probabilities)
         if self.stop and self.stop in self.text:
             self.text = self.text[: self.text.index(self.stop)]
             self.stopped = True
@@ -67,16 +162,16 @@ class Text:
         held_back = len(self.stop) - 1 if self.stop and not self.stopped and not whole else 0
         end = max(self.shown, len(self.text) - held_back)
         if self.coloured:
-            _print_coloured(self.text[self.shown : end], self.certainties[self.shown : end])
+            _print_coloured(self.text[self.shown : end], self.probabilities[self.shown : end])
         else:
             print(self.text[self.shown : end], end="", flush=True)
         self.shown = end
 
 
-def _print_coloured(text: str, certainties: list[float]) -> None:
+def _print_coloured(text: str, probabilities: list[float]) -> None:
     colours = ColorSystem.STANDARD if Console().is_terminal else None
-    for character, certainty in zip(text, certainties, strict=True):
-        style = Style.parse("green" if certainty > 0.5 else "yellow" if certainty > 0.1 else "bold red")
+    for character, probability in zip(text, probabilities, strict=True):
+        style = Style.parse("green" if probability > 0.5 else "yellow" if probability > 0.1 else "bold red")
         print(style.render(character, color_system=colours), end="")  # as it is: rich's own print would expand tabs
     sys.stdout.flush()
 

@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from apps.textgen.characters import decode
 from apps.textgen.config import Config
-from apps.textgen.generate import Sampler, Sampling
+from apps.textgen.generate import Sampler
+from apps.textgen.sampling import Sampling
 from shared import report
 from shared.plots import plot_history
 

@@ -9,9 +9,10 @@ import tensorflow as tf
 
 from apps.textgen import baseline, characters, data, report
 from apps.textgen.config import Config
+from apps.textgen.export import exportable
 from apps.textgen.generate import nats_by_block
 from apps.textgen.model import build_generator, build_model, build_servable
-from shared import checkpoints, kernels, runs, training
+from shared import checkpoints, export, kernels, runs, training
 from shared.bptt import TruncatedBPTT, Windows, contiguous_batches, contiguous_windows
 from shared.comparison import paired_bootstrap
 from shared.data import Splits
@@ -95,7 +96,9 @@ def train(config: Config, text: Splits) -> Path:
         )
         checkpoints.restore_best(network, run.path)
         generator.set_weights(network.get_weights())
-        build_servable(config, experiment.vocabulary, generator).save(run.path / "model.keras")
+        servable = build_servable(config, experiment.vocabulary, generator)
+        servable.save(run.path / "model.keras")
+        export.write_after_training("textgen", run.path, exportable(config, servable, text.validation))
         metrics = training.describe("textgen", config, experiment, resume) | evaluate(config, experiment)
         report.write(run.path, metrics, sample.make(length=1000))
         path = run.finish(metrics)
