@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from shared import runs
+from shared import litert_export, runs
 from shared.cli import UserError
 from shared.data import Splits
 from shared.inference import ONNX
@@ -26,15 +26,32 @@ EXAMPLES = 200  # at most, of the validation part
 BATCH = 32
 TIMED = 30  # examples asked one by one
 MAX_DIFFERENCE = 1e-4  # of a float format, relative to the largest answer where that is above 1
+MAX_LOSS = 0.005  # of the metric, by rounding the weights to 8 bits
 HOW_TO_READ = (
     "Each file was loaded again and asked for the same validation examples as the Keras model. Difference: the largest one "
-    f"between two answers; above {MAX_DIFFERENCE:g} (relative to the largest answer where that is above 1) nothing is written. "
+    f"between two answers; above {MAX_DIFFERENCE:g} (relative to the largest answer where that is above 1), or {MAX_LOSS:g} of "
+    "the metric where weights are rounded to 8 bits, nothing is written. "
     "Same answer: the fraction of the examples that are decided alike; forecasts, which decide nothing, are the same where no "
     "value differs by a thousandth of its column's standard deviation or more. "
     f"Milliseconds: the median of {TIMED} examples asked one by one, on one thread."
 )
 
 Answer = Callable[[list], np.ndarray]  # from raw examples to answers (n, ...)
+
+
+@dataclass(frozen=True)
+class LiteRt:
+    """What an app says about its model for LiteRT.
+
+    Attributes:
+        model: whose inputs all get a fixed size.
+        shapes: these sizes, by name.
+        ask: from the loaded file, called as `shared.inference.OnnxModel` is, to its answers.
+    """
+
+    model: keras.Model
+    shapes: dict[str, tuple[int, ...]]
+    ask: Callable[[litert_export.LiteRtModel], Answer]
 
 
 @dataclass(frozen=True)
@@ -50,6 +67,7 @@ class Exportable:
         same: which of two answers each are the same decision, `(n,)`.
         write: writes model.onnx and what `Predictor` needs beside it into a folder.
         ask_onnx: from such a folder, and the number of threads, to its answers.
+        litert: what is converted to LiteRT; None: nothing.
     """
 
     servable: keras.Model
@@ -60,6 +78,7 @@ class Exportable:
     same: Callable[[np.ndarray, np.ndarray], np.ndarray]
     write: Callable[[Path], None]
     ask_onnx: Callable[[Path, int], Answer]
+    litert: LiteRt | None = None
 
     @functools.cached_property
     def _graph(self) -> Callable:
@@ -99,13 +118,13 @@ def use_one_thread() -> None:
     os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
 
 
-def write_after_training(app: str, folder: Path, exportable: Exportable) -> None:
-    """Write the ONNX file of a run that is about to be finished.
+def write_after_training(app: str, folder: Path, describe: Callable[[], Exportable]) -> None:
+    """Write the ONNX file of a run that is about to be finished; `describe` says what.
 
     A network that cannot be converted, or answers otherwise afterwards, costs the run this file alone; why is printed.
     """
     try:
-        write_onnx(folder, exportable)
+        write_onnx(folder, describe())
     except Exception as error:  # what tf2onnx raises for a layer it does not know may be anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         print(f"warning: no {ONNX}, which make {app}-predict needs: {reason}", file=sys.stderr)
@@ -144,6 +163,8 @@ def write_all(folder: Path, exportable: Exportable, data: Splits) -> None:
         exportable.servable.export(saved_model, verbose=False)
         signature = tf.saved_model.load(saved_model).signatures["serving_default"]
         rows.append(_compare("SavedModel", saved_model, exportable, _ask_signature(signature, exportable)))
+        if exportable.litert:
+            rows += [_write_litert(part, exportable, int8) for int8 in (False, True)]
         table = pd.DataFrame(rows).set_index("format")
         lines = [
             f"# Exports of {folder.name}",
@@ -161,6 +182,13 @@ def write_all(folder: Path, exportable: Exportable, data: Splits) -> None:
     print(f"Written: {folder / ONNX} and {folder / 'export'}/ (report.md)")
 
 
+def _write_litert(folder: Path, exportable: Exportable, int8: bool) -> dict[str, Any]:
+    litert, file = exportable.litert, folder / ("model_int8.tflite" if int8 else "model.tflite")
+    litert_export.write_litert(litert.model, file, litert.shapes, int8)
+    ask = litert.ask(litert_export.LiteRtModel(file))
+    return _compare("LiteRT, int8" if int8 else "LiteRT", file, exportable, ask, rounded=int8)
+
+
 @contextlib.contextmanager
 def _beside(path: Path) -> Iterator[Path]:
     """An empty folder `<path>.part`, which is removed afterwards, however that ends."""
@@ -173,22 +201,27 @@ def _beside(path: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _compare(name: str, path: Path, exportable: Exportable, ask: Answer) -> dict[str, Any]:
+def _compare(name: str, path: Path, exportable: Exportable, ask: Answer, rounded: bool = False) -> dict[str, Any]:
     """A row of the report.
 
     Raises:
-        UserError: if the answers differ from the Keras model's by more than `MAX_DIFFERENCE`.
+        UserError: if the answers differ from the Keras model's by more than `MAX_DIFFERENCE` or, where the weights are
+            rounded, the metrics by more than `MAX_LOSS`.
     """
     expected, found = (_in_batches(one, exportable.examples) for one in (exportable.ask_keras, ask))
-    difference = float(np.max(np.abs(found - expected), initial=0.0))
-    if not difference <= MAX_DIFFERENCE * max(1.0, float(np.max(np.abs(expected), initial=0.0))):
+    difference, score = float(np.max(np.abs(found - expected), initial=0.0)), exportable.score(found)
+    if rounded:
+        differs = not abs(score - exportable.score(expected)) <= MAX_LOSS
+    else:
+        differs = not difference <= MAX_DIFFERENCE * max(1.0, float(np.max(np.abs(expected), initial=0.0)))
+    if differs:
         raise UserError(f"{name} answers otherwise than the Keras model, by up to {difference:.3g}; it was not written.")
     return {
         "format": name,
         "MB": _size(path) / 1e6,
-        "difference": difference,
+        "difference": f"{difference:.1e}",
         "same answer": float(np.mean(exportable.same(expected, found))),
-        exportable.metric: exportable.score(found),
+        exportable.metric: score,
         "ms per example": _milliseconds(ask, exportable.examples),
     }
 

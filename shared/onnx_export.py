@@ -54,7 +54,7 @@ def write_onnx(model: keras.Model, file: Path, replace: Callable[[layers.Layer],
             placeholder.set_attr(attribute, value)
 
     native = keras.models.clone_model(model, clone_function=replace, call_function=call, recursive=True)
-    inputs, outputs = _named(model.input, model.inputs[0].name), _named(model.output, model.output_names[0])
+    inputs, outputs = named(model.input, model.inputs[0].name), named(model.output, model.output_names[0])
 
     def run(*tensors):
         found = keras.tree.flatten(native(keras.tree.pack_sequence_as(native.input, tensors)))
@@ -68,7 +68,7 @@ def write_onnx(model: keras.Model, file: Path, replace: Callable[[layers.Layer],
     write_whole(file, lambda opened: opened.write(converted.SerializeToString()))
 
 
-def _named(tensors, alone: str) -> dict[str, keras.KerasTensor]:
+def named(tensors, alone: str) -> dict[str, keras.KerasTensor]:
     """A model's inputs or outputs by their names in ONNX; `alone` is that of a single one."""
     return {"_".join(map(str, path)) or alone: tensor for path, tensor in keras.tree.flatten_with_path(tensors)}
 

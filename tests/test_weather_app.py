@@ -84,11 +84,11 @@ def test_run_folder_is_whole(run_folder):
     files = {path.name for path in run_folder.iterdir()}
     assert files == {
         *("config.json", "environment.json", "metrics.json", "history.csv", "by_step.csv", "by_month.csv", "by_hour.csv"),
-        *("model.keras", "report.md", "logs", "plots"),
+        *("model.keras", "model.onnx", "report.md", "logs", "plots"),
     }
     plots = {path.stem for path in (run_folder / "plots").iterdir()}
     assert plots == {"error_by_step", "error_by_time", "forecasts", "training", "worst"}
-    with zipfile.ZipFile(run_folder / "model.keras") as model:  # predict loads it without knowing the optimizer
+    with zipfile.ZipFile(run_folder / "model.keras") as model:  # export loads it without knowing the optimizer
         assert "Adam" not in model.read("config.json").decode()
 
 
@@ -438,7 +438,7 @@ def test_worst_windows_do_not_overlap():
 def test_predict_writes_table_and_plot_with_columns_in_any_order(beside_the_run, capsys):
     table = pd.read_csv("own.csv").iloc[:2_000]
     table[table.columns[::-1]].to_csv("new.csv", index=False)
-    predict.predict(Request("new.csv", output="ahead.csv"))
+    predict.predict(Request("new.csv", output="ahead.csv", plot=True))
     found = pd.read_csv("ahead.csv", parse_dates=["time"])
     assert len(found) == TINY.horizon
     newest = pd.to_datetime(table["time"]).iloc[-1]
@@ -460,6 +460,7 @@ def test_predict_writes_table_and_plot_with_columns_in_any_order(beside_the_run,
     predict.predict(Request("newer.csv", output="again.csv"))
     assert f"The newest 3 rows are not whole; this is the forecast from {newest.isoformat()}" in capsys.readouterr().out
     assert pd.read_csv("again.csv")["time"].tolist() == pd.read_csv("ahead.csv")["time"].tolist()
+    assert not Path("again.png").exists()
 
 
 def test_a_run_on_the_sample_forecasts_a_file_too(beside_the_run):
@@ -523,6 +524,7 @@ def test_one_flag_each_for_several_gpus_and_mixed_precision(tmp_path):
     folder = tmp_path / answer.stdout.split()[-1]
     saved = keras.models.load_model(folder / "model.keras", compile=False)
     assert saved.get_layer("network").get_layer("recurrent_gru_1").compute_dtype == "bfloat16"
+    assert (folder / "model.onnx").exists()
     assert pd.read_csv(folder / "history.csv")["gradient_norm"].gt(0).all()
     assert np.isfinite(runs.read_json(folder / "metrics.json")["test"]["network"]["mae"])
 

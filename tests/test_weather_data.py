@@ -232,7 +232,7 @@ def test_the_past_of_a_forecast_is_not_cut():
     table = table_of(100)
     table.loc[70, "temperature"] = np.nan
     table.to_csv("own.csv", index=False)
-    series = data.load(SHORT, cut=False)
+    series = data.load_past("own.csv", SHORT)
     assert series.values[70, 0] == pytest.approx(table["temperature"][[69, 71]].mean(), rel=1e-5)
     assert series.split.max() == 0
     assert not any(map(len, series.origins))

@@ -103,7 +103,7 @@ def test_two_stations_in_a_file_are_not_one_series():
 
 def test_a_file_of_one_place_is_enough_to_forecast_from():
     table_of().to_csv("own.csv", index=False)
-    assert data.load(replace(OWN, station_column="city"), cut=False).places == ("own",)
+    assert data.load_past("own.csv", replace(OWN, station_column="city")).places == ("own",)
 
 
 def test_a_meter_that_counts_in_millions_keeps_its_steps():

@@ -12,7 +12,7 @@ from apps.textgen import characters, data
 from apps.textgen.characters import Text
 from apps.textgen.config import Config
 from apps.textgen.predict import VOCABULARY, Predictor
-from shared import export, runs
+from shared import export, litert_export, rnn, runs
 from shared.inference import ONNX
 from shared.onnx_export import write_onnx
 from shared.settings import ExportRequest
@@ -45,6 +45,7 @@ def exportable(config: Config, servable: keras.Model, text: Text) -> export.Expo
         same=lambda one, other: one.argmax(axis=1) == other.argmax(axis=1),
         write=lambda folder: write(config, servable, folder),
         ask_onnx=ask_onnx,
+        litert=one_step(config, servable),
     )
 
 
@@ -69,6 +70,33 @@ def ask_onnx(folder: Path, threads: int) -> Callable[[list[str]], np.ndarray]:
     """From texts of one length to the probabilities of the next character, `(n, num_ids)`."""
     predictor = Predictor(folder, threads)
     return lambda texts: softmax(predictor.read(predictor.encode(texts))[0], axis=1)
+
+
+def one_step(config: Config, servable: keras.Model) -> export.LiteRt:
+    """The network for a phone: one character in, the logits of the next one out, the state carried outside."""
+    vocabulary = {character: number for number, character in enumerate(_vocabulary(servable), start=characters.UNKNOWN + 1)}
+    states = [
+        f"states_{layer}_{n}"
+        for layer in range(config.recurrent.num_layers)
+        for n in range(rnn.STATES_PER_LAYER[config.recurrent.cell])
+    ]
+
+    def ask(step):
+        def probabilities(texts):
+            return np.concatenate([softmax(read(text), axis=1) for text in texts])
+
+        def read(text):
+            memory = {name: np.zeros((1, config.recurrent.units), np.float32) for name in states}
+            for character in text:
+                number = vocabulary.get(character, characters.UNKNOWN)
+                found = step(ids=np.array([[number]], np.int32), **memory)
+                memory = {name: found[f"new_{name}"] for name in states}
+            return found["logits"][:, 0]
+
+        return probabilities
+
+    shapes = {"ids": (1, 1)} | {name: (1, config.recurrent.units) for name in states}
+    return export.LiteRt(litert_export.one_step(servable.get_layer("network")), shapes, ask)
 
 
 def _vocabulary(servable: keras.Model) -> list[str]:

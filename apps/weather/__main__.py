@@ -7,6 +7,7 @@ import tyro
 from apps.weather.config import PRESETS, Request
 from shared import cli, runs
 from shared.cli import UserError
+from shared.settings import ExportRequest
 
 
 def train(args: list[str]) -> None:
@@ -48,13 +49,22 @@ def backtest(args: list[str]) -> None:
 
 
 def predict(args: list[str]) -> None:
-    """Ask a trained run."""
+    """Ask a trained run; TensorFlow is not needed."""
     request = tyro.cli(Request, prog="python -m apps.weather predict", description=predict.__doc__, args=args)
-    runs.find("weather", request.run)  # a run that is not there is answered before TensorFlow is imported
     from apps.weather.predict import predict as ask
 
     ask(request)
 
 
+def export(args: list[str]) -> None:
+    """Write a run's model for other programs: ONNX, SavedModel; each is compared with the Keras model."""
+    request = tyro.cli(ExportRequest, prog="python -m apps.weather export", description=export.__doc__, args=args)
+    runs.find("weather", request.run)  # a run that is not there is answered before TensorFlow is imported
+    from apps.weather.export import export_run
+
+    export_run(request)
+
+
 if __name__ == "__main__":
-    cli.run_command(__doc__, {"train": train, "check": check, "backtest": backtest, "predict": predict})
+    commands = {"train": train, "check": check, "backtest": backtest, "predict": predict, "export": export}
+    cli.run_command(__doc__, commands)

@@ -126,6 +126,8 @@ class Request:
     data: str
     """A CSV or Parquet file whose newest rows are forecast from; the columns as in training, in any order."""
     output: str = "forecast.csv"
-    """CSV file to write; a plot with the same name lies beside it. Must not exist."""
+    """CSV file to write. Must not exist."""
+    plot: bool = False
+    """Draw the forecast, too: a PNG beside the CSV file."""
     run: str | None = None
     """Run folder to ask; None: the newest finished run."""

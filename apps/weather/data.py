@@ -2,6 +2,7 @@
 
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,17 +11,13 @@ import pandas as pd
 
 from apps.weather.cleaning import COSTLIEST, TIME_OF_DAY, TIME_OF_YEAR, Cleaned, clean, cut_in_time, step_of
 from apps.weather.config import Config
-from apps.weather.reading import by_time, for_each, read_tables
+from apps.weather.reading import by_place, by_time, for_each, read_tables, tidy
 from apps.weather.sample import make_station
 from apps.weather.windows import Origins, Windows
 from shared.cli import UserError
 from shared.data import Unavailable, existing_path, fingerprint, public_or_sample
-from shared.download import Source, fetch
 
-JENA = Source(
-    "https://storage.googleapis.com/tensorflow/tf-keras-datasets/jena_climate_2009_2016.csv.zip",
-    name="jena_climate_2009_2016.csv.zip",
-)
+JENA = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/jena_climate_2009_2016.csv.zip"
 HOUR, YEAR = pd.Timedelta(hours=1), pd.Timedelta(days=365)
 TARGETS = ("t (degc)", "temp")  # how the column begins that --target is where none is named
 
@@ -50,42 +47,61 @@ class Series(NamedTuple):
         return [number for number, name in enumerate(self.columns) if name in (*TIME_OF_DAY, *TIME_OF_YEAR)]
 
 
-def load(config: Config, cut: bool = True) -> Series:
+def load(config: Config) -> Series:
     """Load and clean, cut every place's rows in time into train, validation and test, and find the forecast origins.
-
-    Args:
-        config: the settings.
-        cut: False where all rows are the past of one forecast; they then belong to one part, and there are no origins.
 
     Raises:
         UserError: for a file that is not there or holds no series, or one that is too short for `config.history`.
     """
     if config.data:
         path = existing_path("--data", config.data)
-        name, tables = path.resolve().name, read_tables(path, config, one_place=not cut)
+        name, tables = path.resolve().name, by_place(read_tables(path), config.station_column)
     else:
         name, tables = public_or_sample(
             config.dataset,
             "Jena's weather",
-            public=lambda: ("jena_2009_2016", {"jena": _read_jena(fetch(JENA))}),
+            public=lambda: ("jena_2009_2016", {"jena": _read_jena()}),
             sample=lambda: ("sample", {"sample": make_station()}),
             about_sample="a generated station",
         )
-    measured = for_each(tables, lambda place, table: by_time(place, table, config))
-    offsets = {place: offset for place, (_, offset) in measured.items() if offset is not None}
-    stations = clean({place: table for place, (table, _) in measured.items()}, config, cut, offsets)
-    if cut and config.clean:
+    stations = _cleaned(tables, config, cut=True)
+    if config.clean:
         stations = _without_unseen_seasons(stations)
     series = _joined(name, stations, config)
-    if cut:
-        if np.ptp(series.values[series.split == 0, series.target]) == 0:
-            target = series.columns[series.target]
-            raise UserError(f"{name}: the target '{target}' never changes in training. Name another with --target.")
-        imputed = series.imputed.any(axis=1)
-        origins = series.windows.find_origins(series.segment_id, imputed, series.split, config.window_stride)
-        series = series._replace(origins=origins)
-        _check_origins(series, config)
+    if np.ptp(series.values[series.split == 0, series.target]) == 0:
+        target = series.columns[series.target]
+        raise UserError(f"{name}: the target '{target}' never changes in training. Name another with --target.")
+    imputed = series.imputed.any(axis=1)
+    origins = series.windows.find_origins(series.segment_id, imputed, series.split, config.window_stride)
+    series = series._replace(origins=origins)
+    _check_origins(series, config)
     return series
+
+
+def load_past(table: str | Path | pd.DataFrame, config: Config) -> Series:
+    """Load and clean the past of a forecast: all rows belong to one part, and there are no origins.
+
+    Args:
+        table: a file, a folder of them, or the table itself.
+        config: the settings of the run that is asked.
+
+    Raises:
+        UserError: for a file that is not there or holds no series.
+    """
+    if isinstance(table, pd.DataFrame):
+        name, tables = "the table", {"the table": tidy(table, "the table")}
+    else:
+        path = existing_path("--data", table)
+        name, tables = path.resolve().name, read_tables(path)
+    inputs = (*config.inputs, *([config.target] if config.inputs and config.target else []))
+    config = replace(config, target=None, inputs=inputs, limit=None)
+    return _joined(name, _cleaned(by_place(tables, config.station_column, one_place=True), config, cut=False), config)
+
+
+def _cleaned(tables: dict[str, pd.DataFrame], config: Config, cut: bool) -> list[Cleaned]:
+    measured = for_each(tables, lambda place, table: by_time(place, table, config))
+    offsets = {place: offset for place, (_, offset) in measured.items() if offset is not None}
+    return clean({place: table for place, (table, _) in measured.items()}, config, cut, offsets)
 
 
 def _joined(name: str, stations: list[Cleaned], config: Config) -> Series:
@@ -138,14 +154,23 @@ def _choose_target(columns: tuple[str, ...], config: Config) -> int:
     return next((row for name in TARGETS for row, column in enumerate(lowered) if column.startswith(name)), 0)
 
 
-def _read_jena(file: Path) -> pd.DataFrame:
+def _read_jena() -> pd.DataFrame:
     """The station's years 2009 to 2016, a CSV in a zip."""
+    from shared.download import Source, fetch  # a tenth of a second that predict does without
+
+    file = fetch(Source(JENA, name="jena_climate_2009_2016.csv.zip"))
     try:
         with zipfile.ZipFile(file) as archive, archive.open(archive.namelist()[0]) as content:
             return pd.read_csv(content)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         file.unlink()
         raise Unavailable(f"{file} was damaged ({error}) and is removed; start again to download it") from None
+
+
+def forecast_columns(config: Config, series: Series) -> list[int]:
+    """Numbers of the columns that are forecast: the target or, with `--head segments`, all that do not tell the time."""
+    every = [number for number in range(len(series.columns)) if number not in series.clock]
+    return every if config.head == "segments" else [series.target]
 
 
 def statistics(series: Series) -> tuple[np.ndarray, np.ndarray]:

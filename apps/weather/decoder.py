@@ -48,8 +48,8 @@ class DecoderCell(layers.Layer):
         super().__init__(**kwargs)
         self.settings = {"cell": cell, "units": units, "num_forecast": num_forecast, "num_quantiles": num_quantiles}
         self.num_forecast, self.num_quantiles = num_forecast, num_quantiles
-        self.cell = CELLS[cell](units)
-        self.head = layers.Dense(num_forecast * num_quantiles)
+        self.cell = CELLS[cell](units, dtype=self.dtype_policy)
+        self.head = layers.Dense(num_forecast * num_quantiles, dtype=self.dtype_policy)
         sizes = self.cell.state_size
         self.state_size = [*(sizes if isinstance(sizes, (list, tuple)) else [sizes]), num_forecast]
         self.output_size = num_forecast * num_quantiles

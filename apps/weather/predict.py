@@ -1,87 +1,152 @@
 """What comes next? make weather-predict ARGS='--data new.csv'."""
 
-from dataclasses import replace
+import functools
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 import pandas as pd
 
-from apps.weather import data, model  # noqa: F401  model registers the layers that the saved one is made of
 from apps.weather.config import Config, Request
-from apps.weather.data import Series
-from shared import runs
+from apps.weather.data import Series, load_past
+from shared import inference, runs
 from shared.cli import UserError
 from shared.data import new_file
-from shared.plots import plt, save_figure
 from shared.report import print_table
+
+QUANTILES = "quantiles"  # the ONNX file's output
+
+
+class Past(NamedTuple):
+    """What a forecast is made from."""
+
+    history: np.ndarray  # (history, columns) in the data's own units, the columns as in training
+    measured: pd.Series  # the target by time; the last time is the forecast origin
+    newer: int  # rows after it, which are not whole
+    step: pd.Timedelta  # from the forecast origin to the first forecast, and on to the next
+
+
+class Predictor:
+    """Forecasts from tables with a run's ONNX file: needs ONNX Runtime, NumPy and pandas, not TensorFlow.
+
+        predictor = Predictor(Path("runs/weather/2026-11-28_07-47-06"))
+        predictor(["new.csv"])
+        [{"target": "T (degC)", "origin": "2020-12-31T23:50:00", "times": ["2021-01-01T00:50:00", ...],
+          "forecast": {"T (degC)": {"10%": [-0.4, ...], "50%": [0.2, ...], "90%": [0.7, ...]}}}]
+
+    Args:
+        folder: the run folder.
+        threads: see `shared.inference.OnnxModel`.
+    """
+
+    def __init__(self, folder: Path, threads: int | None = None):
+        self.folder = Path(folder)
+        self.network = inference.OnnxModel(self.folder / inference.ONNX, threads)
+
+    @functools.cached_property
+    def metrics(self) -> dict[str, Any]:
+        return runs.read_json(self.folder / "metrics.json")
+
+    @functools.cached_property
+    def config(self) -> Config:
+        return runs.read_config(self.folder, Config)
+
+    def __call__(self, tables: list[str | Path | pd.DataFrame]) -> list[dict[str, Any]]:
+        """An answer for each table: a CSV or Parquet file, or a DataFrame with the columns of the training data.
+
+        Raises:
+            UserError: see `read`.
+        """
+        return self.forecast([self.read(table) for table in tables])
+
+    def read(self, table: str | Path | pd.DataFrame) -> Past:
+        """The newest rows of a table, cleaned as in training.
+
+        Raises:
+            UserError: for a file that does not read, several places, another step than in training, a column that is missing,
+                or a long gap in the newest rows.
+        """
+        return newest(load_past(table, self.config), self.metrics)
+
+    def forecast(self, pasts: list[Past]) -> list[dict[str, Any]]:
+        """An answer for each."""
+        names, columns = [f"{100 * quantile:g}%" for quantile in self.config.quantiles], self.metrics["forecast"]
+        answers = []
+        for past, quantiles in zip(pasts, self.quantiles([past.history for past in pasts]), strict=True):
+            origin = past.measured.index[-1]
+            times = pd.date_range(origin + past.step, periods=len(quantiles), freq=past.step)
+            forecast = {
+                column: dict(zip(names, of_column.T.tolist(), strict=True))
+                for column, of_column in zip(columns, quantiles.swapaxes(0, 1), strict=True)
+            }
+            answer = {"target": self.metrics["target"], "origin": origin.isoformat(), "times": [at.isoformat() for at in times]}
+            answers.append(answer | {"forecast": forecast})
+        return answers
+
+    def quantiles(self, histories: list[np.ndarray]) -> np.ndarray:
+        """`(n, horizon, K, quantiles)` of n histories `(history, columns)`, all in the data's own units."""
+        return self.network(history=np.stack(histories))[QUANTILES]
 
 
 def predict(request: Request) -> None:
-    """Print the forecast with its intervals as a table, write it as CSV, and draw it."""
+    """Print the forecast with its intervals as a table, and write it as CSV; with `--plot`, draw it."""
     output = new_file("--output", request.output)
     if output.suffix != ".csv":
-        raise UserError(f"--output {output}: expected a name that ends in .csv; a plot that ends in .png lies beside it.")
-    picture = new_file("--output", output.with_suffix(".png"))
-    folder, metrics = runs.load("weather", request.run)
-    config = replace(runs.read_config(folder, Config), data=request.data, dataset="auto", limit=None)
-    series, values, origin = read_newest(config, metrics)
-    windows, servable = series.windows, keras.models.load_model(folder / "model.keras", compile=False)
-    [quantiles] = servable.predict_on_batch(values[windows.history_rows(np.array([origin]))])
-    step = windows.stride * series.step
-    times = pd.date_range(series.times[origin] + step, periods=windows.horizon, freq=step, name="time")
-    columns = {
-        name_of(column, quantile): quantiles[:, place, number]
-        for place, column in enumerate(metrics["forecast"])
-        for number, quantile in enumerate(config.quantiles)
-    }
-    table = pd.DataFrame(columns, index=times)
+        raise UserError(f"--output {output}: expected a name that ends in .csv; with --plot a .png lies beside it.")
+    picture = new_file("--output", output.with_suffix(".png")) if request.plot else None
+    predictor = Predictor(inference.find("weather", request.run))
+    past = predictor.read(request.data)
+    if past.newer:
+        print(f"The newest {past.newer} rows are not whole; this is the forecast from {past.measured.index[-1].isoformat()}.")
+    [answer] = predictor.forecast([past])
+    tables = {column: pd.DataFrame(found) for column, found in answer["forecast"].items()}
+    times = pd.DatetimeIndex(answer["times"], name="time")
+    table = pd.concat([found.add_prefix(f"{column}, ") for column, found in tables.items()], axis=1).set_index(times)
     table.to_csv(output)
-    of_target = table[[name_of(metrics["target"], quantile) for quantile in config.quantiles]]
-    print_table(of_target.set_axis(of_target.index.strftime("%Y-%m-%d %H:%M")), "", "time", digits=2)
-    past = slice(max(0, origin - 3 * windows.stride * windows.horizon), origin + 1)
-    measured = pd.Series(values[past, metrics["columns"].index(metrics["target"])], index=series.times[past])
-    _draw(picture, measured, of_target, metrics["target"], config.interval)
-    print(f"Saved: {output}, {picture}")
+    of_target = tables[answer["target"]].set_index(times)
+    print_table(of_target.set_axis(times.strftime("%Y-%m-%d %H:%M")), answer["target"], "time", digits=2)
+    if picture:
+        measured = past.measured[past.measured.index >= times[0] - 3 * len(times) * past.step]
+        _draw(picture, measured, of_target, answer["target"])
+    print("Saved:", ", ".join(str(file) for file in (output, picture) if file))
 
 
-def read_newest(config: Config, metrics: dict) -> tuple[Series, np.ndarray, int]:
-    """The series in `config.data`, its values `(rows, columns)` in the order of training, and the newest forecast origin.
+def newest(series: Series, metrics: dict[str, Any]) -> Past:
+    """The newest window of a series, as the run that `metrics` are of takes it.
 
     Raises:
         UserError: if it holds several places, has another step or lacks a column, or if the newest rows have a long gap.
     """
-    inputs = (*config.inputs, *([config.target] if config.inputs and config.target else []))
-    series = data.load(replace(config, target=None, inputs=inputs), cut=False)
     if len(series.places) > 1:
-        raise UserError(f"{config.data} holds several places, {', '.join(series.places)}; give a file with the rows of one.")
+        raise UserError(f"{series.name} holds several places, {', '.join(series.places)}; give the rows of one.")
     if series.step.total_seconds() != metrics["row_seconds"]:
         trained = pd.Timedelta(seconds=metrics["row_seconds"])
-        raise UserError(f"{config.data} has a row every {series.step}; the run was trained on one every {trained}.")
+        raise UserError(f"{series.name} has a row every {series.step}; the run was trained on one every {trained}.")
     if missing := [column for column in metrics["columns"] if column not in series.columns]:
-        raise UserError(f"{config.data} lacks columns that the run was trained on: {', '.join(missing)}.")
-    measured = np.flatnonzero(~series.imputed.any(axis=1))  # what is imputed at the end is not news
-    rows = measured[-1] + 1 if len(measured) else 0
-    if rows < len(series.values):
-        print(f"The newest {len(series.values) - rows} rows are not whole; this is the forecast from {series.times[rows - 1]}.")
-    need = series.windows.stride * (series.windows.history - 1) + 1
+        raise UserError(f"{series.name} lacks columns that the run was trained on: {', '.join(missing)}.")
+    whole = np.flatnonzero(~series.imputed.any(axis=1))  # what is imputed at the end is not news
+    rows = whole[-1] + 1 if len(whole) else 0
+    windows = series.windows
+    need = windows.stride * (windows.history - 1) + 1
     if rows < need or len(set(series.segment_id[rows - need : rows])) > 1 or series.segment_id[rows - 1] < 0:
-        raise UserError(f"{config.data}: the newest {need} rows without a long gap are needed; {rows} rows are there.")
-    return series, series.values[:, [series.columns.index(column) for column in metrics["columns"]]], rows - 1
+        raise UserError(f"{series.name}: the newest {need} rows without a long gap are needed; {rows} rows are there.")
+    values = series.values[:, [series.columns.index(column) for column in metrics["columns"]]]
+    measured = pd.Series(values[:rows, metrics["columns"].index(metrics["target"])], index=series.times[:rows])
+    [history] = values[windows.history_rows(np.array([rows - 1]))]
+    return Past(history, measured, len(values) - rows, windows.stride * series.step)
 
 
-def name_of(column: str, quantile: float) -> str:
-    """Name of a forecast's column in the CSV file, for example "temperature (degC), 2.5%"."""
-    return f"{column}, {100 * quantile:g}%"
+def _draw(file: Path, measured: pd.Series, forecast: pd.DataFrame, target: str) -> None:
+    """What was measured, and the quantiles after it, by time."""
+    from shared.plots import plt, save_figure  # matplotlib takes half a second to import
 
-
-def _draw(file: Path, measured: pd.Series, forecast: pd.DataFrame, target: str, interval: float | None) -> None:
+    low, high = forecast.columns[0], forecast.columns[-1]
     figure, axes = plt.subplots(figsize=(10, 4.5))
     axes.plot(measured.index, measured, "k-", label="measured")
-    axes.plot(forecast.index, forecast[name_of(target, 0.5)], "C0-", label="forecast")
-    if interval is not None:
-        low, *_, high = (forecast[column] for column in forecast)
-        axes.fill_between(forecast.index, low, high, color="C0", alpha=0.25, linewidth=0, label=f"{interval:.0%} interval")
+    axes.plot(forecast.index, forecast["50%"], "C0-", label="forecast")
+    if low != high:
+        interval = f"{float(high[:-1]) - float(low[:-1]):g}% interval"
+        axes.fill_between(forecast.index, forecast[low], forecast[high], color="C0", alpha=0.25, linewidth=0, label=interval)
     axes.tick_params(axis="x", rotation=30)
     axes.legend()
     save_figure(figure, file, target)

@@ -29,13 +29,8 @@ class Measured(NamedTuple):
     offset: pd.Series | None  # timedelta by time that makes UTC the local time; None: the times are local
 
 
-def read_tables(path: Path, config: Config, one_place: bool = False) -> dict[str, pd.DataFrame]:
-    """The tables of a file, or of all files in a folder, by place.
-
-    Args:
-        path: a file or a folder.
-        config: the settings.
-        one_place: True where a file without `config.station_column` is a place by itself all the same.
+def read_tables(path: Path) -> dict[str, pd.DataFrame]:
+    """The tables of a file, or of all files in a folder, by the files' names.
 
     Raises:
         UserError: names every file that does not read.
@@ -44,19 +39,48 @@ def read_tables(path: Path, config: Config, one_place: bool = False) -> dict[str
     if not files:
         raise UserError(f"--data {path}: expected .csv, .tsv or .parquet files in this folder; found none.")
     stems = len({file.stem for file in files}) == len(files)
-    tables = for_each({file.stem if stems else file.name: file for file in files}, lambda _, file: _read_table(file))
-    if config.station_column is None:
+    return for_each({file.stem if stems else file.name: file for file in files}, lambda _, file: _read_table(file))
+
+
+def by_place(tables: dict[str, pd.DataFrame], column: str | None, one_place: bool = False) -> dict[str, pd.DataFrame]:
+    """Tables by place: as they are, or divided by the column that names the place.
+
+    Args:
+        tables: by the names of their files.
+        column: `--station-column`.
+        one_place: True where a table without it is a place by itself all the same.
+
+    Raises:
+        UserError: for a table without the column.
+    """
+    if column is None:
         return tables
     places = defaultdict(list)
     for file, table in tables.items():
-        if config.station_column in table:
-            for place, rows in table.groupby(config.station_column):
-                places[str(place)].append(rows.drop(columns=config.station_column))
+        if column in table:
+            for place, rows in table.groupby(column):
+                places[str(place)].append(rows.drop(columns=column))
         elif one_place:
             places[file].append(table)
         else:
-            raise UserError(f"{file} has no column '{config.station_column}' (--station-column); it has {[*table.columns]}.")
+            raise UserError(f"{file} has no column '{column}' (--station-column); it has {[*table.columns]}.")
     return {place: pd.concat(rows, ignore_index=True) for place, rows in places.items()}
+
+
+def tidy(table: pd.DataFrame, name: str | Path) -> pd.DataFrame:
+    """The times as a column, where they are the index; without columns of row numbers and of nothing.
+
+    Raises:
+        UserError: for a table without rows.
+    """
+    if len(table) == 0:
+        raise UserError(f"{name} holds no rows; expected a table with a column of times and columns of numbers.")
+    if not isinstance(table.index, pd.RangeIndex):
+        table = table.reset_index(drop=table.index.name in table)
+    unnamed = table.filter(regex="^Unnamed")
+    counters = unnamed.select_dtypes("number")  # the numbers of the rows, as pandas writes them
+    nothing = unnamed.columns[unnamed.isna().all()]  # behind a separator at the end of each line
+    return table.drop(columns=counters.columns.union(nothing))
 
 
 def for_each(things: dict[str, object], do: Callable) -> dict[str, object]:
@@ -100,20 +124,14 @@ def _read_table(path: Path) -> pd.DataFrame:
         table = _read_parquet(path)
     else:
         raise UserError(f"--data {path}: expected .csv, .tsv, .txt, .parquet or a folder of them; got '{path.suffix}'.")
-    if len(table) == 0:
-        raise UserError(f"{path} holds no rows; expected a table with a column of times and columns of numbers.")
-    unnamed = table.filter(regex="^Unnamed")
-    counters = unnamed.select_dtypes("number")  # the numbers of the rows, as pandas writes them
-    nothing = unnamed.columns[unnamed.isna().all()]  # behind a separator at the end of each line
-    return table.drop(columns=counters.columns.union(nothing))
+    return tidy(table, path)
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_parquet(path)
+        return pd.read_parquet(path)
     except (ValueError, OSError) as error:
         raise UserError(f"{path} does not parse as .parquet: {error}.") from None
-    return table if isinstance(table.index, pd.RangeIndex) else table.reset_index()  # times may stand there
 
 
 def _time_columns(table: pd.DataFrame, place: str, config: Config) -> list[str]:

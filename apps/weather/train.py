@@ -10,11 +10,12 @@ import tensorflow as tf
 from apps.weather import baseline, batches, report, scoring
 from apps.weather.cleaning import DAY
 from apps.weather.config import Config
-from apps.weather.data import Series, statistics
+from apps.weather.data import Series, forecast_columns, statistics
+from apps.weather.export import exportable
 from apps.weather.intervals import fit_widening
 from apps.weather.model import PinballLoss, build_model, build_servable
 from apps.weather.segments import set_linear
-from shared import checkpoints, kernels, runs, training
+from shared import checkpoints, export, kernels, runs, training
 from shared.batches import count_batches
 from shared.environment import environment
 from shared.report import announce
@@ -43,9 +44,7 @@ def prepare(config: Config, series: Series) -> Experiment:
     mean, deviation = statistics(series)
     values = ((series.values - mean) / deviation).astype(np.float32)
     measured = np.where(series.imputed, np.float32(np.nan), values)
-    columns = [number for number in range(len(series.columns)) if number not in series.clock]
-    alone = config.head == "segments"  # each column from itself
-    forecast = columns if alone else [series.target]
+    forecast, alone = forecast_columns(config, series), config.head == "segments"  # each column from itself
     linear = baseline.Linear(values, measured, origins, forecast, windows, config.metric, alone)
 
     # 2. Batches
@@ -94,6 +93,7 @@ def train(config: Config, series: Series) -> Path:
         checkpoints.restore_best(network, run.path)
         servable = calibrate(config, experiment)
         servable.save(run.path / "model.keras")
+        export.write_after_training("weather", run.path, lambda: exportable(config, servable, series))
         evaluation, errors = evaluate(config, experiment, servable)
         metrics = training.describe("weather", config, experiment, resume) | evaluation
         report.write(run.path, metrics, series, errors, float(experiment.deviation[series.target]))
