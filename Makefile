@@ -74,7 +74,7 @@ test: $(INSTALLED) ## The fast tests
 	$(RUN) pytest -m 'not slow and not speed' --numprocesses 2 --dist loadscope
 
 test-all: test ## The fast tests, then those that train until a model reaches a number
-	$(RUN) pytest -m 'slow and not speed' -s
+	$(RUN) pytest -m 'slow and not speed' --numprocesses 2 --dist loadscope
 
 clean: ## Remove .venv and caches; runs/ stays
 	rm -rf .venv .pytest_cache .ruff_cache *.egg-info

@@ -83,16 +83,22 @@ def test_the_network_waits_for_augmented_clips_less_than_a_tenth_of_the_time():
 
 
 STREAM = """
-import os, sys, time
+import os, pathlib, time
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 import keras, numpy as np
 from dataclasses import replace
-from apps.speech import config, model, stream
+from apps.speech import config, export, model, stream
+from shared.inference import OnnxModel
 one_way = replace(config.RECURRENT, bidirectional=False)
 for carry_state, flags in ((False, {}), (True, {"recurrent": one_way, "top_db": None, "pooling": "last"})):
     settings = replace(config.DEFAULT, **flags)
     network = model.build_model(settings, 12, np.zeros(settings.n_mfcc), np.ones(settings.n_mfcc))
-    source = stream.make_source(settings, model.build_servable(network), carry_state)
+    export.write(settings, model.build_servable(network), pathlib.Path())
+    if carry_state:
+        source = stream.CarriedState(settings, 12, OnnxModel("streamer.onnx", threads=1))
+    else:
+        window = OnnxModel("model.onnx", threads=1)
+        source = stream.SlidingWindow(settings, 12, lambda windows: window(waveform=windows)["probabilities"])
     sound = 0.1 * np.random.default_rng(0).normal(size=120 * settings.sample_rate).astype("float32")
     first, *pieces = np.split(sound, 60)
     source.push(first)

@@ -118,6 +118,7 @@ def test_the_command_imports_neither_tensorflow_nor_keras(run):
     assert answer.stdout.splitlines()[-1] == "[]", answer.stderr
 
 
+@pytest.mark.slow
 def test_export_compares_every_format_and_shows_what_it_found(run, monkeypatch, capsys):
     monkeypatch.chdir(run.parent.parent.parent)
     before = predict.Predictor(run).probabilities(["not bad at all"])
@@ -129,9 +130,11 @@ def test_export_compares_every_format_and_shows_what_it_found(run, monkeypatch, 
     report = (run / "export" / "report.md").read_text()
     rows = {line.split(" | ")[0].strip("| "): line.strip("| ").split(" | ")[1:] for line in report.splitlines() if "|" in line}
     assert rows["format"] == ["MB", "difference", "same answer", "accuracy", "ms per example"]
-    for name in ("Keras", "ONNX", "SavedModel"):
+    for name in ("Keras", "ONNX", "SavedModel", "LiteRT"):
         assert name in printed
         assert float(rows[name][1]) < 1e-4
+    assert 0 < float(rows["LiteRT, int8"][1]) < 0.1
+    for name in ("Keras", "ONNX", "SavedModel"):
         assert float(rows[name][2]) == 1
         assert rows[name][3] == rows["Keras"][3]
     assert "`text`, string (None,)" in report

@@ -64,7 +64,7 @@ def run_folder(tmp_path_factory):
     here = tmp_path_factory.mktemp("speech")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
-        patch.setattr("apps.speech.stream.TRACK_SECONDS", 30.0)
+        patch.setattr("apps.speech.tracks.TRACK_SECONDS", 30.0)
         make_folder(Path("words"), speakers=12)
         return here / run(TINY)
 
@@ -79,7 +79,7 @@ def test_run_folder_is_whole(run_folder):
     files = {path.name for path in run_folder.iterdir()}
     assert files == {
         *("config.json", "environment.json", "metrics.json", "history.csv", "mistakes.csv", "words.csv"),
-        *("model.keras", "report.md", "logs", "plots", "speakers.csv"),
+        *("model.keras", "model.onnx", "report.md", "logs", "plots", "speakers.csv"),
     }
     plots = {path.stem for path in (run_folder / "plots").iterdir()}
     assert plots == {"augmentation", "false_alarms", "training", *classification.PLOTS}
@@ -134,7 +134,7 @@ def test_tensorboard_has_mistakes_to_listen_to(tmp_path):
 
 
 def test_settings_compose_and_a_network_made_for_it_may_carry_its_state(monkeypatch, capsys):
-    monkeypatch.setattr("apps.speech.stream.TRACK_SECONDS", 30.0)
+    monkeypatch.setattr("apps.speech.tracks.TRACK_SECONDS", 30.0)
     make_folder(Path("words"), speakers=10)
     options = {"cell": "lstm", "num_layers": 2, "residual": True, "normalization": "layer", "bidirectional": False}
     config = replace(TINY, filters=(), top_db=None, pooling="last", recurrent=replace(TINY.recurrent, **options))

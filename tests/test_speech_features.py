@@ -11,7 +11,7 @@ from scipy import signal
 from apps.speech import audio, augment
 from apps.speech.config import DEFAULT
 from apps.speech.data import Clips
-from apps.speech.features import CepstralCoefficients, LogMelSpectrogram, mel_filters
+from apps.speech.features import CepstralCoefficients, ConvolvedLogMelSpectrogram, LogMelSpectrogram, mel_filters
 from apps.speech.model import build_features
 from shared.settings import Training
 
@@ -40,8 +40,9 @@ SETTINGS = [
 
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("samples", [16_000, 9_999, 600])
-def test_mfcc_equals_librosa_clip_by_clip(settings, samples):
-    layer = LogMelSpectrogram(**settings)
+@pytest.mark.parametrize("kind", [LogMelSpectrogram, ConvolvedLogMelSpectrogram])
+def test_mfcc_equals_librosa_clip_by_clip(settings, samples, kind):
+    layer = kind(**settings)
     found = np.asarray(CepstralCoefficients(20)(layer(waveforms(samples))))
     for row, waveform in zip(found, waveforms(samples), strict=True):
         power = librosa.feature.melspectrogram(
@@ -57,6 +58,19 @@ def test_mfcc_equals_librosa_clip_by_clip(settings, samples):
         expected = librosa.feature.mfcc(S=librosa.power_to_db(power, top_db=layer.top_db), n_mfcc=20).T
         assert row.shape == expected.shape == (layer.compute_output_shape((1, samples))[1], 20)
         assert np.abs(row - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_a_convolution_gives_the_power_of_numpys_fft(settings):
+    layer, rows = ConvolvedLogMelSpectrogram(**settings), waveforms(5_000)
+    window = np.zeros(layer.fft_length)
+    before = (layer.fft_length - layer.window_length) // 2
+    window[before : before + layer.window_length] = signal.get_window("hann", layer.window_length)
+    frames = np.lib.stride_tricks.sliding_window_view(rows.astype("float64"), layer.fft_length, axis=1)[:, :: layer.hop_length]
+    expected = np.abs(np.fft.rfft(frames * window)) ** 2
+    found = np.asarray(layer.power(rows))
+    assert found.shape == expected.shape
+    assert (np.abs(found - expected).max(-1) <= 3e-6 * expected.max(-1)).all()  # in each frame by itself
 
 
 def test_default_call_equals_librosa_with_its_own_names():
@@ -163,6 +177,14 @@ def test_mel_warp_stretches_the_spectrum_linearly():
     assert 1.15 < factors.max() <= 1.2
     expected = np.minimum(np.arange(20) * factors[:, None], 19)
     np.testing.assert_allclose(warped[:, 0], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000])
+def test_resampling_equals_librosas(rate):
+    for samples in (1, 999, 12_345):
+        waveform = np.random.default_rng(0).uniform(-1, 1, samples).astype("float32")
+        expected = librosa.resample(waveform, orig_sr=rate, target_sr=RATE)
+        np.testing.assert_array_equal(audio.resample(waveform, rate, RATE), expected)
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000])

@@ -1,18 +1,19 @@
-"""Streams against the offline network, posteriors in closed form and SciPy: what is pushed, detected and counted."""
+"""Streams against the Keras network, posteriors in closed form and SciPy: what is pushed, detected and counted."""
 
 from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from scipy.stats import poisson
 
-from apps.speech import audio, report, stream
+from apps.speech import audio, report, stream, tracks
 from apps.speech.config import DEFAULT, PRESETS
 from apps.speech.data import Clips
-from apps.speech.model import build_features, build_model, build_servable, build_streamer, zero_memory
-from shared.cli import UserError
+from apps.speech.export import write
+from apps.speech.model import build_features, build_model, build_servable
+from apps.speech.predict import STREAMER
+from shared.inference import ONNX, OnnxModel
 
 RATE = 16_000
 SMOKE = PRESETS["smoke"]
@@ -32,16 +33,16 @@ def network_of(config, num_classes=4):
     return network
 
 
-@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-@pytest.mark.parametrize("filters", [(), (4, 6)])
-def test_streamed_frame_by_frame_equals_the_network_on_the_whole(cell, filters):
-    """At every frame, the streamed posterior is the network's for all frames up to there, given at once."""
+@pytest.mark.parametrize(("cell", "filters"), [("rnn", (4, 6)), ("gru", (4, 6)), ("lstm", (4, 6)), ("lstm", ())])
+def test_streamed_frame_by_frame_equals_the_network_on_the_whole(cell, filters, tmp_path):
+    """At every frame, the posterior of the streamer's ONNX is the Keras network's for all frames up to there, given at once."""
     sound = 0.1 * np.random.default_rng(1).normal(size=RATE * 2).astype("float32")
     config = replace(STREAMED, recurrent=replace(ONE_WAY, cell=cell), filters=filters)
-    source = stream.make_source(config, build_servable(network_of(config)), carry_state=True)
-    assert isinstance(source, stream.CarriedState)
+    write(config, build_servable(network_of(config)), tmp_path)
+    source = stream.CarriedState(config, 4, OnnxModel(tmp_path / STREAMER))
     outputs = [source.push(block) for block in np.split(sound, [100, 5_000, 5_010, 20_000, 26_001])]
     times, posteriors = (np.concatenate(part) for part in zip(*outputs, strict=True))
+    assert posteriors.shape == (len(times), 4)
     assert len(times) == 199 // source.frames_per_posterior  # the last frame of 2 seconds looks past their end
     mel = np.asarray(build_features(replace(config, clip_seconds=2.0))(sound[None])["mel"])
     for number in (3, 8, 40, len(times) - 1):
@@ -56,8 +57,7 @@ def test_streamed_frame_by_frame_equals_the_network_on_the_whole(cell, filters):
 def test_sliding_window_shows_the_network_each_window_once():
     config = SMALL
     servable = build_servable(network_of(config))
-    source = stream.make_source(config, servable)
-    assert isinstance(source, stream.SlidingWindow)
+    source = stream.SlidingWindow(config, 4, servable.predict_on_batch)
     sound = 0.1 * np.random.default_rng(1).normal(size=RATE * 3).astype("float32")
     outputs = [source.push(block) for block in np.split(sound, [100, 17_000, 17_001, 40_000])]
     times, posteriors = (np.concatenate(part) for part in zip(*outputs, strict=True))
@@ -105,13 +105,13 @@ def test_the_threshold_is_that_of_the_validation_track(monkeypatch):
             loud = np.abs(samples[: 400 * len(steps)]).reshape(-1, 400).mean(axis=1) > 0.1
             return steps / 10, np.where(loud[:, None], [self.certainty, 0.0, 1 - self.certainty], [0.4, 0.0, 0.6])
 
-    sources = iter([Source(0.6), Source(0.3), Source(0.3)])
-    monkeypatch.setattr(stream, "make_source", lambda config, model: next(sources))
-    monkeypatch.setattr(stream, "TRACK_SECONDS", 60.0)
+    certainties = iter([0.6, 0.3, 0.3])
+    monkeypatch.setattr(stream, "SlidingWindow", lambda config, num_classes, network: Source(next(certainties)))
+    monkeypatch.setattr(tracks, "TRACK_SECONDS", 60.0)
     rows = np.full((30, 4_000), 20_000, np.int16)
     rows[-1] = 0
     clips = Clips(rows, np.array([0] * 29 + [2]), ("go", "stop", "_silence_"), ["a"] * 30)
-    found = stream.evaluate(replace(DEFAULT, sample_rate=4_000), None, clips, clips)
+    found = tracks.evaluate(replace(DEFAULT, sample_rate=4_000), None, clips, clips)
     assert 0.4 < found["threshold"] <= 0.6
     assert 0.9 < found["minutes"] < 1.05
     assert found["commands"] > 10
@@ -121,7 +121,7 @@ def test_the_threshold_is_that_of_the_validation_track(monkeypatch):
 def test_score_counts_each_event_once():
     spoken = [("go", 1.0, 2.0), ("stop", 3.0, 4.0), ("go", 5.0, 6.0), ("_unknown_", 7.0, 8.0)]
     events = [stream.Event(*event, 1.0) for event in ((1.5, "go"), (1.9, "go"), (3.6, "go"), (6.4, "go"), (7.5, "stop"))]
-    assert stream.score(events, spoken) == (2, 3)
+    assert tracks.score(events, spoken) == (2, 3)
 
 
 def test_track_says_what_is_spoken_where():
@@ -129,15 +129,15 @@ def test_track_says_what_is_spoken_where():
     rows = np.zeros((24, 4_000), np.int16)
     rows[0::4], rows[1::4], rows[3::4] = 8_000, -8_000, 1
     clips = Clips(rows, np.arange(24) % 4, ("go", "stop", "_unknown_", "_silence_"), ["a"] * 24)
-    assert len(stream.make_track(clips, config, seconds=20).spoken) < 12
-    track = stream.make_track(clips, config, seconds=600)
+    assert len(tracks.make_track(clips, config, seconds=20).spoken) < 12
+    track = tracks.make_track(clips, config, seconds=600)
     assert len(track.spoken) == 18  # each once
     assert track.spoken[-1][2] + 0.5 <= len(track.waveform) / 4_000 <= track.spoken[-1][2] + 2.5
     for word, start, end in track.spoken:
         middle = np.mean(track.waveform[int(start * 4_000) + 5 : int(end * 4_000) - 5])
         assert np.sign(np.round(middle, 1)) == {"go": 1, "stop": -1, "_unknown_": 0}[word]
     assert "_silence_" not in {word for word, _, _ in track.spoken}
-    without = stream.make_track(clips, config, seconds=600, with_commands=False)
+    without = tracks.make_track(clips, config, seconds=600, with_commands=False)
     assert sorted(word for word, _, _ in without.spoken) == ["_silence_"] * 6 + ["_unknown_"] * 6
     assert np.abs(without.waveform).max() < 0.1
 
@@ -157,12 +157,10 @@ def clips_of_tones(each=15):
 class ToneModel:
     """Posteriors in closed form: how much of a window's middle is each tone; silence is what is missing."""
 
-    output_shape = (None, 4)
-
     def __init__(self, confused=0.0):
         self.confused = confused  # how much of _unknown_ is taken for "go"
 
-    def predict_on_batch(self, windows):
+    def __call__(self, windows):
         time = np.arange(4_000) / 4_000
         waves = np.exp(2j * np.pi * np.array([*TONES.values()])[:, None] * time) * (np.abs(time - 0.5) < 0.3)
         amplitude = np.abs(windows @ waves.T) / (0.3 * 0.6 * 4_000 / 2)
@@ -175,7 +173,7 @@ class ToneModel:
 
 def evaluated(model):
     clips = clips_of_tones()
-    return stream.evaluate(replace(DEFAULT, sample_rate=4_000), model, clips, clips)
+    return tracks.evaluate(replace(DEFAULT, sample_rate=4_000), model, clips, clips)
 
 
 def test_perfect_posteriors_give_every_command_and_no_false_accept():
@@ -216,7 +214,7 @@ def test_without_clips_that_are_no_command_the_command_free_figures_are_left_out
     clips = clips_of_tones()
     words = clips.labels < 2
     clips = Clips(clips.waveforms[words], clips.labels[words], ("go", "stop"), [""] * words.sum())
-    found = stream.evaluate(replace(DEFAULT, sample_rate=4_000), ToneModel(), clips, clips)
+    found = tracks.evaluate(replace(DEFAULT, sample_rate=4_000), lambda windows: ToneModel()(windows)[:, :2], clips, clips)
     assert found["hits"] == 30
     assert found["command_free"] is None
     assert "without a command" not in report.describe_stream(found)
@@ -224,47 +222,31 @@ def test_without_clips_that_are_no_command_the_command_free_figures_are_left_out
 
 @pytest.mark.parametrize("count", [0, 1, 18])
 def test_poisson_interval_is_where_the_tails_hold_a_fortieth(count):
-    low, high = stream.poisson_interval(count)
+    low, high = tracks.poisson_interval(count)
     assert poisson.cdf(count, high) == pytest.approx(0.025)
     assert low == 0 if count == 0 else poisson.sf(count - 1, low) == pytest.approx(0.025)
 
 
-def test_a_window_slides_even_where_the_state_could_be_carried():
-    servable = build_servable(network_of(STREAMED))
-    assert isinstance(stream.make_source(STREAMED, servable), stream.SlidingWindow)
-    for change in ({"recurrent": SMALL.recurrent}, {"top_db": 80.0}, {"pooling": "mean"}):
-        with pytest.raises(UserError, match="--carry-state needs a network that reads each frame once"):
-            stream.make_source(replace(STREAMED, **change), servable, carry_state=True)
+def test_a_streamer_is_written_only_for_a_network_that_reads_each_frame_once(tmp_path):
+    assert STREAMED.streamable
+    for number, change in enumerate(({"recurrent": SMALL.recurrent}, {"top_db": 80.0}, {"pooling": "mean"})):
+        config = replace(STREAMED, filters=(), **change)
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        write(config, build_servable(network_of(config)), folder)
+        assert [path.name for path in folder.iterdir()] == [ONNX]
 
 
 def test_windows_shorter_than_a_step_leave_no_sample_out():
     config = replace(DEFAULT, clip_seconds=0.05)
     seen = []
 
-    class Model:
-        output_shape = (None, 1)
+    def network(windows):
+        seen.extend(windows)
+        return np.zeros((len(windows), 1))
 
-        def predict_on_batch(self, windows):
-            seen.extend(windows)
-            return np.zeros((len(windows), 1))
-
-    source = stream.SlidingWindow(config, Model())
+    source = stream.SlidingWindow(config, 1, network)
     sound = np.arange(1, 8_001, dtype=np.float32)
     for block in np.split(sound, [100, 1_000, 5_000]):
         source.push(block)
     np.testing.assert_array_equal(np.concatenate(seen)[400:], sound[: len(seen) * 800 - 400])
-
-
-@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_a_streamer_on_a_gpu_is_compiled_by_xla_only_without_cudnn(cell, gpu_in_name, monkeypatch):
-    """XLA has no kernel for cuDNN's operation."""
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda *kind: [tf.config.PhysicalDevice("/gpu:0", "GPU")])
-    config = replace(STREAMED, recurrent=replace(ONE_WAY, cell=cell))
-    streamer, memory = build_streamer(config, network_of(config)), zero_memory(config)
-    inputs = {"waveform": np.zeros((1, RATE), np.float32), "memory": memory}
-    graph = tf.function(streamer).get_concrete_function(inputs).graph.as_graph_def()
-    on_cudnn = any(
-        node.op == "CudnnRNNV3" for nodes in (graph.node, *(f.node_def for f in graph.library.function)) for node in nodes
-    )
-    assert on_cudnn == (cell != "rnn")
-    assert streamer.jit_compile != on_cudnn  # what predict_on_batch goes by

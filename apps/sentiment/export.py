@@ -40,18 +40,41 @@ def exportable(config: Config, servable: keras.Model, reviews: Reviews) -> expor
         same=lambda one, other: one.argmax(axis=1) == other.argmax(axis=1),
         write=lambda folder: write(config, servable, folder),
         ask_onnx=lambda folder, threads: Predictor(folder, threads).probabilities,
+        litert=for_litert(config, servable),
     )
 
 
 def write(config: Config, servable: keras.Model, folder: Path) -> None:
     """Write what `Predictor` reads: model.onnx, from ids to probabilities, and the vocabulary, from texts to ids."""
-    network, vectorizer = servable.get_layer("network"), servable.get_layer("vectorizer")
+    write_onnx(from_ids(servable), folder / ONNX)
+    vocabulary_of(config, servable).save(folder / VOCABULARY)
+
+
+def for_litert(config: Config, servable: keras.Model) -> export.LiteRt:
+    """One review at a time, its sequence padded to the whole length; a bag may be of any size."""
+    vocabulary, length = vocabulary_of(config, servable), config.sequence_length
+
+    def ask(model):
+        def one(review):
+            ids = vocabulary.encode([review])
+            ids["sequence"] = np.pad(ids["sequence"], ((0, 0), (0, length - ids["sequence"].shape[1])))
+            return model(**ids)["probabilities"]
+
+        return lambda reviews: np.concatenate([one(review) for review in normalize(reviews)])
+
+    return export.LiteRt(from_ids(servable), {"sequence": (1, length), "bag": (1, 1)}, ask)
+
+
+def from_ids(servable: keras.Model) -> keras.Model:
+    """The part of a servable from ids to probabilities."""
+    network = servable.get_layer("network")
     probabilities = layers.Softmax(name="probabilities")(ops.mean(network.output, axis=1))
-    write_onnx(keras.Model(network.input, probabilities), folder / ONNX)
-    ngrams = [
-        layer.get_vocabulary()[2:]
-        for layer in (vectorizer.get_layer("ngrams").layers if config.ngrams else [])
-        if isinstance(layer, layers.IntegerLookup)
-    ]
-    words = vectorizer.get_layer("words").get_vocabulary()
-    Vocabulary(words, [np.array(keys, np.int64) for keys in ngrams], config.sequence_length).save(folder / VOCABULARY)
+    return keras.Model(network.input, probabilities, name="probabilities_from_ids")
+
+
+def vocabulary_of(config: Config, servable: keras.Model) -> Vocabulary:
+    """What a servable knows, for plain Python."""
+    vectorizer = servable.get_layer("vectorizer")
+    lookups = vectorizer.get_layer("ngrams").layers if config.ngrams else []
+    keys = [np.array(one.get_vocabulary()[2:], np.int64) for one in lookups if isinstance(one, layers.IntegerLookup)]
+    return Vocabulary(vectorizer.get_layer("words").get_vocabulary(), keys, config.sequence_length)

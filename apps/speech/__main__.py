@@ -4,6 +4,7 @@ import tyro
 
 from apps.speech.config import PRESETS, Request
 from shared import cli, runs
+from shared.settings import ExportRequest
 
 
 def train(args: list[str]) -> None:
@@ -37,13 +38,21 @@ def folds(args: list[str]) -> None:
 
 
 def predict(args: list[str]) -> None:
-    """Ask a trained run."""
+    """Ask a trained run; TensorFlow is not needed."""
     request = tyro.cli(Request, prog="python -m apps.speech predict", description=predict.__doc__, args=args)
-    runs.find("speech", request.run)  # a run that is not there is answered before TensorFlow is imported
     from apps.speech.predict import predict as ask
 
     ask(request)
 
 
+def export(args: list[str]) -> None:
+    """Write a run's model for other programs: ONNX, SavedModel; each is compared with the Keras model."""
+    request = tyro.cli(ExportRequest, prog="python -m apps.speech export", description=export.__doc__, args=args)
+    runs.find("speech", request.run)  # a run that is not there is answered before TensorFlow is imported
+    from apps.speech.export import export_run
+
+    export_run(request)
+
+
 if __name__ == "__main__":
-    cli.run_command(__doc__, {"train": train, "check": check, "folds": folds, "predict": predict})
+    cli.run_command(__doc__, {"train": train, "check": check, "folds": folds, "predict": predict, "export": export})

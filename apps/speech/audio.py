@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-import librosa
 import numpy as np
 import soundfile
 import soxr
@@ -76,14 +75,23 @@ def check_header(path: Path) -> None:
         )
 
 
+def check_samples(name: object, samples: np.ndarray) -> None:
+    """Look at what a recording holds; `name` is what a message calls it.
+
+    Raises:
+        UserError: if that is not finite, or far beyond -1 to 1.
+    """
+    if not np.isfinite(samples).all():
+        raise UserError(f"{name} holds samples that are no numbers (NaN or infinite); fix or remove it.")
+    if (peak := np.abs(samples).max(initial=0)) > MAX_PEAK:
+        raise UserError(
+            f"{name} holds floating-point samples up to {peak:,.0f}; expected -1 to 1. Scale them and save it again."
+        )
+
+
 def _to_mono(path: Path, content: np.ndarray) -> np.ndarray:
     """Samples `(n, channels)` to `(n,)`: the mean of the channels."""
-    if not np.isfinite(content).all():
-        raise UserError(f"{path} holds samples that are no numbers (NaN or infinite); fix or remove it.")
-    if (peak := np.abs(content).max(initial=0)) > MAX_PEAK:
-        raise UserError(
-            f"{path} holds floating-point samples up to {peak:,.0f}; expected -1 to 1. Scale them and save it again."
-        )
+    check_samples(path, content)
     return content.mean(axis=1)
 
 
@@ -129,8 +137,17 @@ def _announced_bytes(path: Path) -> int:
 
 
 def resample(waveform: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
-    """The same sound with other samples a second."""
-    return waveform if rate == sample_rate else librosa.resample(waveform, orig_sr=rate, target_sr=sample_rate)
+    """The same sound with other samples per second, as `librosa.resample` gives it."""
+    if rate == sample_rate:
+        return waveform
+    samples = int(np.ceil(len(waveform) * (sample_rate / rate)))
+    resampled = soxr.resample(waveform, rate, sample_rate)[:samples]
+    return np.pad(resampled, (0, samples - len(resampled)))
+
+
+def fft_length(window_length: int) -> int:
+    """Samples that a window is filled up to for the FFT: the next power of 2."""
+    return 1 << (window_length - 1).bit_length()
 
 
 def fit_length(waveform: np.ndarray, samples: int) -> np.ndarray:

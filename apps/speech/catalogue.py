@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from apps.speech import audio, sample, split
-from apps.speech.config import Config
+from apps.speech.config import SILENCE, UNKNOWN, Config
 from shared.cli import UserError
 from shared.data import existing_path, public_or_sample, read_prepared
 from shared.download import Source, fetch_archive
@@ -19,7 +19,7 @@ SPEECH_COMMANDS = Source(  # 2.4 GB
     sha256="af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58",
 )
 COMMANDS = ("down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes")
-UNKNOWN, SILENCE, BACKGROUND = "_unknown_", "_silence_", "_background_noise_"
+BACKGROUND = "_background_noise_"
 PARTS = ("train", "validation", "test")
 SAMPLE_SIZES = {"train": 80, "validation": 16, "test": 16}  # of each word
 NOISE_SECONDS = 60  # where it has to be generated; at least twenty clips' length

@@ -9,7 +9,7 @@ import pandas as pd
 import soundfile
 
 from apps.speech import audio, data
-from apps.speech.config import Config
+from apps.speech.config import SILENCE, Config
 from apps.speech.train import prepare
 from shared.check import Findings, repeated, tell
 from shared.plots import plt
@@ -31,7 +31,7 @@ def look(config: Config, speech: data.Speech) -> Findings:
     names = speech.train.class_names
     counts = pd.DataFrame({part: np.bincount(clips.labels, minlength=len(names)) for part, clips in parts.items()}, [*names])
     peaks, clipped = ({part: measure(clips.waveforms) for part, clips in parts.items()} for measure in (peaks_of, are_clipped))
-    words = {part: np.array([name != data.SILENCE for name in names])[clips.labels] for part, clips in parts.items()}
+    words = {part: np.array([name != SILENCE for name in names])[clips.labels] for part, clips in parts.items()}
     contents = {part: _digests(clips.waveforms, words[part]) for part, clips in parts.items()}
     in_train = set(contents["train"])
     about = pd.DataFrame(

@@ -11,6 +11,8 @@ from shared.settings import Recurrent, Training, check_at_least, check_source
 RECURRENT = Recurrent(cell="gru", units=128, num_layers=2, bidirectional=True, dropout=0.2)
 TRAINING = Training(epochs=30, patience=15, batch_size=64, learning_rate=2e-3, weight_decay=1e-2)
 WINDOW_SECONDS, HOP_SECONDS = 0.03, 0.01  # of the spectrogram
+HALVINGS = 2  # so many convolutions halve the number of frames
+UNKNOWN, SILENCE = "_unknown_", "_silence_"  # the classes that are no word
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,16 @@ class Config:
     def hop_length(self) -> int:
         """Samples from one frame to the next."""
         return round(HOP_SECONDS * self.sample_rate)
+
+    @property
+    def frames_per_output(self) -> int:
+        """Frames from one step of the recurrence to the next: the convolutions thin them out."""
+        return 2 ** min(len(self.filters), HALVINGS)
+
+    @property
+    def streamable(self) -> bool:
+        """Whether the network reads each frame once, so that its state can be carried on through a stream."""
+        return not self.recurrent.bidirectional and self.top_db is None and self.pooling == "last"
 
 
 DEFAULT = Config()

@@ -11,15 +11,13 @@ from apps.speech.catalogue import (
     COMMANDS,
     FADE_SECONDS,
     PARTS,
-    SILENCE,
-    UNKNOWN,
     Catalogue,
     choose_words,
     class_of,
     find_recordings,
     make_noise,
 )
-from apps.speech.config import Config
+from apps.speech.config import SILENCE, UNKNOWN, Config
 from shared.cli import UserError
 from shared.data import fingerprint, write_array
 

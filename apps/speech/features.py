@@ -11,6 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from apps.speech import audio
+
 PACKAGE = "apps.speech"
 
 
@@ -52,19 +54,23 @@ class LogMelSpectrogram(keras.layers.Layer):
         self.highest_frequency = highest_frequency
         self.top_db = top_db
         self.center = center
-        self.fft_length = 2 ** int(np.ceil(np.log2(window_length)))
+        self.fft_length = audio.fft_length(window_length)
         self.filters = mel_filters(sample_rate, self.fft_length, mels, lowest_frequency, highest_frequency)
 
     def call(self, waveform):
         if self.center:
             half = self.fft_length // 2
             waveform = ops.pad(waveform, [[0, 0], [half, half]])
-        real, imaginary = ops.stft(waveform, self.window_length, self.hop_length, self.fft_length, "hann", center=False)
-        power = ops.square(real) + ops.square(imaginary)
-        decibels = 10 / np.log(10) * ops.log(ops.maximum(ops.matmul(power, self.filters), 1e-10))
+        power = ops.matmul(self.power(waveform), self.filters)
+        decibels = 10 / np.log(10) * ops.log(ops.maximum(power, 1e-10))
         if self.top_db is not None:
             decibels = ops.maximum(decibels, ops.max(decibels, axis=(1, 2), keepdims=True) - self.top_db)
         return decibels
+
+    def power(self, waveform):
+        """The power of each frequency `(batch, frames, fft_length // 2 + 1)` in each whole frame."""
+        real, imaginary = ops.stft(waveform, self.window_length, self.hop_length, self.fft_length, "hann", center=False)
+        return ops.square(real) + ops.square(imaginary)
 
     def compute_output_shape(self, shape):
         samples = shape[1]
@@ -85,6 +91,21 @@ class LogMelSpectrogram(keras.layers.Layer):
             "center",
         )
         return super().get_config() | {name: getattr(self, name) for name in names}
+
+
+class ConvolvedLogMelSpectrogram(LogMelSpectrogram):
+    """The same without the FFT, which does not convert to ONNX: a convolution with cosines and sines under the window."""
+
+    def power(self, waveform):
+        before = (self.fft_length - self.window_length) // 2
+        window = np.zeros(self.fft_length)
+        window[before : before + self.window_length] = np.hanning(self.window_length + 1)[:-1]  # periodic
+        turns = np.outer(np.arange(self.fft_length), np.arange(self.fft_length // 2 + 1)) / self.fft_length
+        waves = np.concatenate([np.cos(2 * np.pi * turns), np.sin(2 * np.pi * turns)], axis=1)
+        kernel = (window[:, None] * waves).astype("float32")[:, None]
+        parts = ops.conv(ops.expand_dims(waveform, -1), kernel, strides=self.hop_length, padding="valid")
+        real, imaginary = ops.split(parts, 2, axis=-1)
+        return ops.square(real) + ops.square(imaginary)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

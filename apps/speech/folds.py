@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from apps.speech import data
-from apps.speech.catalogue import SILENCE, classes_of, find_files
-from apps.speech.config import Config
+from apps.speech.catalogue import classes_of, find_files
+from apps.speech.config import SILENCE, Config
 from shared import runs
 from shared.cli import UserError
 

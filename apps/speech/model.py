@@ -6,12 +6,11 @@ from keras import layers, ops
 
 from apps.speech import audio
 from apps.speech.augment import MASK_SECONDS, SpectrogramAugmentation
-from apps.speech.config import Config
+from apps.speech.config import HALVINGS, Config
 from apps.speech.features import CepstralCoefficients, LogMelSpectrogram
 from shared import rnn
 
 KERNEL = 5  # frames and coefficients that a convolution looks at
-HALVINGS = 2  # so many convolutions halve the number of frames
 
 
 def build_features(config: Config) -> keras.Model:
@@ -59,7 +58,7 @@ def build_streamer(config: Config, network: keras.Model) -> keras.Model:
     Returns:
         Model from a dict of "waveform" `(batch, samples)` and "memory", see `zero_memory`, to a dict of "probabilities"
         `(batch, frames, classes)` and "memory", that after the last frame. The frames of a block have to be a multiple of
-        `frames_per_output`, and every so many frames there are probabilities.
+        `config.frames_per_output`, and every so many frames there are probabilities.
     """
     waveform = keras.Input((None,), name="waveform")
     memory = keras.tree.map_structure(lambda zeros: keras.Input(zeros.shape[1:]), zero_memory(config))
@@ -72,11 +71,6 @@ def build_streamer(config: Config, network: keras.Model) -> keras.Model:
     streamer = keras.Model({"waveform": waveform, "memory": memory}, outputs, name="streamer")
     streamer.set_weights(network.get_weights())
     return streamer
-
-
-def frames_per_output(config: Config) -> int:
-    """Frames from one step of the recurrence to the next: the convolutions thin them out."""
-    return 2 ** min(len(config.filters), HALVINGS)
 
 
 def zero_memory(config: Config) -> dict[str, list]:

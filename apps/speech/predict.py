@@ -1,40 +1,117 @@
 """Ask a trained run: make speech-predict ARGS='clip.wav'."""
 
+import functools
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import keras
 import numpy as np
 import soundfile
 from rich.console import Console
 from rich.progress import Progress
 
-from apps.speech import audio, stream  # stream's imports register the layers that the saved model is made of
+from apps.speech import audio
 from apps.speech.config import Config, Request
-from shared import runs
+from apps.speech.stream import CarriedState, Detector, SlidingWindow
+from shared import inference, runs
 from shared.cli import UserError
 
 TOP = 3
+BATCH = 64
+STREAMER = "streamer.onnx"
 BLOCK_SECONDS = 2.0  # of a recording at a time
 LONG = 1.5  # a recording of so many clips' length, or more, may hold more than one word
 
 
+class Predictor:
+    """Names the word in clips with a run's ONNX file: needs ONNX Runtime and NumPy, not TensorFlow.
+
+        predictor = Predictor(Path("runs/speech/2026-11-28_07-46-10"))
+        predictor(["clip.wav"])
+        [{"label": "go", "probability": 0.93, "probabilities": {"down": 0.01, "go": 0.93, ...}}]
+
+    Args:
+        folder: the run folder.
+        threads: see `shared.inference.OnnxModel`.
+    """
+
+    def __init__(self, folder: Path, threads: int | None = None):
+        self.folder, self.threads = Path(folder), threads
+        self.network = inference.OnnxModel(self.folder / inference.ONNX, threads)
+
+    @functools.cached_property
+    def metrics(self) -> dict[str, Any]:
+        return runs.read_json(self.folder / "metrics.json")
+
+    @functools.cached_property
+    def config(self) -> Config:
+        return runs.read_config(self.folder, Config)
+
+    def __call__(self, clips: list[np.ndarray | Path | str]) -> list[dict[str, Any]]:
+        """An answer for each clip: a file, or a waveform `(n,)` from -1 to 1 with `config.sample_rate` samples per second.
+
+        Raises:
+            UserError: for a file that cannot be read, or an array that is no such waveform.
+        """
+        names = self.metrics["class_names"]
+        waveforms = [audio.fit_length(self._waveform(clip), self.config.samples) for clip in clips]
+        by_name = [dict(zip(names, row.tolist(), strict=True)) for row in self.probabilities(waveforms)]
+        labels = [max(row, key=row.get) for row in by_name]
+        return [
+            {"label": label, "probability": row[label], "probabilities": row}
+            for label, row in zip(labels, by_name, strict=True)
+        ]
+
+    def probabilities(self, waveforms: list[np.ndarray] | np.ndarray) -> np.ndarray:
+        """`(n, classes)` of waveforms `(n, config.samples)`."""
+        batches = [np.asarray(waveforms[start : start + BATCH]) for start in range(0, len(waveforms), BATCH)]
+        return np.concatenate([self.network(waveform=batch)["probabilities"] for batch in batches])
+
+    def source(self, carry_state: bool = False) -> SlidingWindow | CarriedState:
+        """What turns a stream's samples into posteriors.
+
+        Raises:
+            UserError: with `carry_state`, for a network that has to see a whole clip.
+        """
+        num_classes = len(self.metrics["class_names"])
+        if not carry_state:
+            return SlidingWindow(self.config, num_classes, self.probabilities)
+        if not (self.folder / STREAMER).exists():
+            raise UserError(
+                "--carry-state needs a network that reads each frame once; this one sees a clip as a whole. Leave it out, or "
+                "train with --no-bidirectional --top-db None --pooling last."
+            )
+        return CarriedState(self.config, num_classes, inference.OnnxModel(self.folder / STREAMER, self.threads))
+
+    def _waveform(self, clip: np.ndarray | Path | str) -> np.ndarray:
+        if not isinstance(clip, np.ndarray):
+            return audio.read(Path(clip), self.config.sample_rate)
+        if clip.ndim != 1:
+            raise UserError(
+                f"A waveform is an array of the shape (n,), of one channel; got {clip.shape}. Give the mean of its channels."
+            )
+        audio.check_samples("A waveform", clip.astype(np.float32))
+        return clip.astype(np.float32)
+
+
 def predict(request: Request) -> None:
     """Print label, probability and runners-up of each clip; or the commands in a stream, as they are detected."""
-    folder, metrics = runs.load("speech", request.run)
-    config = runs.read_config(folder, Config)
-    waveforms, problems = _read_clips(request.clips, config)
+    folder = inference.find("speech", request.run)
+    waveforms, problems = _read_clips(request.clips, runs.read_config(folder, Config))
     if request.stream:
         audio.check_header(Path(request.stream))
-    if waveforms or not request.clips:
-        _answer(request, folder, config, metrics, waveforms)
+    if waveforms:
+        _name_words(waveforms, Predictor(folder))
+    elif not request.clips:
+        _detect_commands(request, Predictor(folder))
     if problems:
         raise UserError("\n".join([f"{len(problems)} of {len(request.clips)} recordings could not be answered.", *problems]))
 
 
-def _read_clips(clips: tuple[str, ...], config) -> tuple[dict, list[str]]:
-    """Waveforms `(samples,)` by name, and what is wrong with the recordings that cannot be read."""
+def _read_clips(clips: tuple[str, ...], config: Config) -> tuple[dict, list[str]]:
+    """Waveforms by name, and what is wrong with the recordings that cannot be read."""
     waveforms, problems = {}, []
     for clip in clips:
         try:
@@ -48,18 +125,24 @@ def _read_clips(clips: tuple[str, ...], config) -> tuple[dict, list[str]]:
                 f"{config.clip_seconds:g} s alone. For all commands in it: --stream {shlex.quote(clip)}",
                 file=sys.stderr,
             )
-        waveforms[clip] = audio.fit_length(waveform, config.samples)
+        waveforms[clip] = waveform
     return waveforms, problems
 
 
-def _answer(request: Request, folder: Path, config, metrics: dict, waveforms: dict) -> None:
-    model = keras.models.load_model(folder / "model.keras", compile=False)
-    if waveforms:
-        _name_words(waveforms, model, metrics["class_names"])
-        return
-    source = stream.make_source(config, model, request.carry_state)
+def _name_words(waveforms: dict[str, np.ndarray], predictor: Predictor) -> None:
+    """Print label, probability and runners-up of each clip."""
+    for clip, answer in zip(waveforms, predictor([*waveforms.values()]), strict=True):
+        ranked = sorted(answer["probabilities"].items(), key=lambda pair: -pair[1])[:TOP]
+        first, *others = (f"{name} {probability:.3f}" for name, probability in ranked)
+        print(f"{clip}: {first}   ({', '.join(others)})")
+
+
+def _detect_commands(request: Request, predictor: Predictor) -> None:
+    """Print the commands in a recording, or said to the microphone, as they are detected."""
+    config, metrics = predictor.config, predictor.metrics
+    source = predictor.source(request.carry_state)
     threshold = metrics["stream"]["threshold"] if request.threshold is None else request.threshold
-    detector = stream.Detector(metrics["class_names"], source.seconds_per_posterior, threshold)
+    detector = Detector(metrics["class_names"], source.seconds_per_posterior, threshold)
     how = "The state is carried from frame to frame" if request.carry_state else "A window slides over the sound"
     print(f"{how}; a command counts from a probability of {threshold:.2f}.", file=sys.stderr)
     blocks = _microphone(config) if request.microphone else _blocks(Path(request.stream), config)
@@ -68,16 +151,7 @@ def _answer(request: Request, folder: Path, config, metrics: dict, waveforms: di
             print(f"{event.seconds:8.2f} s  {event.word}  {event.probability:.2f}", flush=True)
 
 
-def _name_words(waveforms: dict, model, class_names: list[str]) -> None:
-    """Print label, probability and runners-up of each clip."""
-    probabilities = model.predict(np.stack([*waveforms.values()]), batch_size=64, verbose=0)
-    for clip, row in zip(waveforms, probabilities, strict=True):
-        best = row.argsort()[::-1][:TOP]
-        first, *others = (f"{class_names[number]} {row[number]:.3f}" for number in best)
-        print(f"{clip}: {first}   ({', '.join(others)})")
-
-
-def _blocks(path: Path, config):
+def _blocks(path: Path, config: Config) -> Iterator[np.ndarray]:
     """A recording block by block, with its progress on a terminal; silence follows, so that its last word is complete."""
     console = Console(stderr=True)
     # Commands go to standard output: only a terminal's may pass through the progress bar.
@@ -90,7 +164,7 @@ def _blocks(path: Path, config):
     yield np.zeros(config.samples // 2, np.float32)
 
 
-def _microphone(config):
+def _microphone(config: Config) -> Iterator[np.ndarray]:
     try:
         import sounddevice
     except (ImportError, OSError) as error:  # OSError: PortAudio itself is missing

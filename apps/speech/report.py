@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from apps.speech import audio
 from apps.speech.augment import augment
-from apps.speech.config import Config
-from apps.speech.data import SILENCE, UNKNOWN, Clips, Speech
+from apps.speech.config import SILENCE, UNKNOWN, Config
+from apps.speech.data import Clips, Speech
 from shared import classification, report
 from shared.plots import plot_history, plt, save_figure
 from shared.tensorboard import plots_to_tensorboard
@@ -145,7 +145,7 @@ def show_augmentation(folder: Path, config: Config, features: keras.Model, speec
 
 
 def describe_stream(found: dict) -> str:
-    """What a sliding window detects on long recordings, in words; see `apps.speech.stream.evaluate`."""
+    """What a sliding window detects on long recordings, in words; see `apps.speech.tracks.evaluate`."""
     text = (
         f"On {found['minutes']:.1f} minutes made of the test clips with gaps and noise between them, at the threshold "
         f"{found['threshold']:.2f} that was best on validation: {found['hits']} of {found['commands']} commands detected, "

@@ -8,12 +8,13 @@ import numpy as np
 import tensorflow as tf
 from sklearn.pipeline import Pipeline
 
-from apps.speech import audio, augment, report, stream
+from apps.speech import audio, augment, report, tracks
 from apps.speech.baseline import fit_baseline, statistics
 from apps.speech.config import Config
 from apps.speech.data import Clips, Speech
+from apps.speech.export import exportable
 from apps.speech.model import build_features, build_model, build_servable, coefficient_statistics
-from shared import checkpoints, kernels, runs, training
+from shared import checkpoints, export, kernels, runs, training
 from shared.batches import count_batches
 from shared.classification import measure
 from shared.comparison import paired_bootstrap
@@ -82,6 +83,7 @@ def train(config: Config, speech: Speech) -> Path:
         checkpoints.restore_best(network, run.path)
         servable = build_servable(network)
         servable.save(run.path / "model.keras")
+        export.write_after_training("speech", run.path, lambda: exportable(config, servable, speech.validation))
         evaluation, probabilities = evaluate(config, experiment, servable)
         metrics = training.describe("speech", config, experiment, resume) | evaluation
         mistakes = report.write(run.path, metrics, speech.test, probabilities)
@@ -115,7 +117,7 @@ def evaluate(config: Config, experiment: Experiment, servable: keras.Model) -> t
         "warnings": speech.warnings,
         "validation": {"network": measure(speech.validation.labels, on_validation)},
         "test": {who: measure(test.labels, found) for who, found in probabilities.items()},
-        "stream": stream.evaluate(config, servable, speech.validation, test),
+        "stream": tracks.evaluate(config, servable.predict_on_batch, speech.validation, test),
         **lead.describe("accuracy", "the baseline (logistic regression)"),
     }
     return evaluation, probabilities
