@@ -67,6 +67,7 @@ METRICS = {  # metrics.json of every app, whatever else it holds
     "epochs": int,
     "train_seconds": float,
     "interrupted": bool,
+    "device": str,
     "metric": str,
     "higher_is_better": bool,
     "beats_baseline": bool,

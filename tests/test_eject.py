@@ -44,7 +44,8 @@ def test_the_project_file_names_what_is_used(app, tmp_path):
     folder = eject.eject(app, tmp_path / "My own")
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
     assert project["name"] == "my-own"
-    requirements = project["dependencies"] + project["optional-dependencies"]["train"]
+    groups = project["optional-dependencies"]
+    requirements = project["dependencies"] + groups["train"] + groups["dev"]
     packages = {re.match(r"[\w-]+", line)[0] for line in requirements}
     assert {"tensorflow", "keras", "tyro"} <= packages
     assert {"tensorboard", *environment.PACKAGES, *doctor.PACKAGES} <= packages  # run as a module; asked for their version
@@ -52,7 +53,7 @@ def test_the_project_file_names_what_is_used(app, tmp_path):
     modules = {"librosa": "librosa", "soundfile": "soundfile", "soxr": "soxr", "pandas": "pandas"}
     for package, module in modules.items():
         assert (package in packages) == (module in imported)
-    assert ("microphone" in project["optional-dependencies"]) == ("sounddevice" in imported)
+    assert ("microphone" in groups) == ("sounddevice" in imported)
 
 
 def test_make_and_readme_know_the_app_alone(tmp_path):
