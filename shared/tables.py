@@ -158,7 +158,12 @@ def _sniff(text: str, path: Path) -> str:
         widths = [len(row) for row in csv.reader(sample, delimiter=separator)]
         return widths.count(widths[0]) / len(widths) if widths[0] > 1 else 0.0, widths[0]
 
-    best = max(SEPARATORS, key=score)
+    try:
+        best = max(SEPARATORS, key=score)
+    except csv.Error:
+        raise UserError(
+            f"{path} has a carriage return alone within a line. End lines in a line feed, or take it away."
+        ) from None
     if score(best)[0] == 0:
         raise UserError(
             f"{path}: the first line, '{sample[0][:80]}', holds no {', no '.join(SEPARATORS.values())}, so it names one column "

@@ -2,7 +2,7 @@
 
 import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ class Predictor:
         prompts: list[str],
         sampling: Sampling = SAMPLING,
         length: int = Request.length,
-        seed: int = Request.seed,
+        seed: int | Sequence[tuple[int, int]] = Request.seed,
         stop: str | None = Request.stop,
     ) -> list[dict[str, Any]]:
         """What follows each prompt, up to `stop`, and the probability that the network gave each character; see `stream`."""
@@ -67,7 +67,7 @@ class Predictor:
         prompts: list[str],
         sampling: Sampling = SAMPLING,
         length: int = Request.length,
-        seed: int = Request.seed,
+        seed: int | Sequence[tuple[int, int]] = Request.seed,
     ) -> Iterator[tuple[list[str], np.ndarray]]:
         """Write on after each prompt, side by side.
 
@@ -75,7 +75,8 @@ class Predictor:
             prompts: one or more. A character that is not in the vocabulary is read as the unknown one.
             sampling: how the next character is chosen.
             length: characters to write for each.
-            seed: the same seed gives the same texts; equal prompts get different ones.
+            seed: the same seed gives the same texts; equal prompts get different ones. Or the seed of each prompt and its place
+                among those of one question, where the prompts of several are written on after side by side.
 
         Yields:
             The next characters of each, at most 32, and the probabilities that the network gave them (before temperature,
@@ -89,7 +90,8 @@ class Predictor:
         read = {prompt: self.read(self.encode([prompt])) for prompt in set(prompts)}
         logits = np.concatenate([read[prompt][0] for prompt in prompts])
         states = {name: np.concatenate([read[prompt][1][name] for prompt in prompts]) for name in self.states}
-        generators = [np.random.default_rng([seed, number]) for number in range(len(prompts))]
+        places = [(seed, place) for place in range(len(prompts))] if isinstance(seed, int) else seed
+        generators = [np.random.default_rng(place) for place in places]
         for first in range(0, length, CHUNK):
             steps = []
             for uniform in np.stack([generator.random(CHUNK) for generator in generators], axis=1)[: length - first]:
@@ -120,7 +122,7 @@ class Predictor:
 def predict(request: Request) -> None:
     """Print the prompt and what follows, as it is made."""
     predictor = Predictor(inference.find("textgen", request.run))
-    prompt = _known(request, predictor.vocabulary)
+    prompt = known(request, predictor.vocabulary)
     sampling = Sampling(request.temperature, request.top_k, request.top_p)
 
     texts = [Text(request.stop, request.show_probabilities) for _ in range(request.samples)]
@@ -142,7 +144,7 @@ def predict(request: Request) -> None:
 
 
 class Text:
-    """One text while it is made, up to `stop`, and how much of it has been shown."""
+    """One text while it is made, up to `stop`, and how much of it has been handed out."""
 
     def __init__(self, stop: str | None = None, coloured: bool = False):
         self.stop, self.coloured = stop, coloured
@@ -157,15 +159,19 @@ class Text:
             self.text = self.text[: self.text.index(self.stop)]
             self.stopped = True
 
-    def show(self, whole: bool = False) -> None:
-        """Print what is new, but for an end that may be the beginning of `stop`."""
+    def take(self, whole: bool = False) -> tuple[str, list[float]]:
+        """What is new, and its probabilities, but for an end that may be the beginning of `stop`."""
         held_back = len(self.stop) - 1 if self.stop and not self.stopped and not whole else 0
-        end = max(self.shown, len(self.text) - held_back)
+        start, self.shown = self.shown, max(self.shown, len(self.text) - held_back)
+        return self.text[start : self.shown], self.probabilities[start : self.shown]
+
+    def show(self, whole: bool = False) -> None:
+        """Print what `take` gives."""
+        text, probabilities = self.take(whole)
         if self.coloured:
-            _print_coloured(self.text[self.shown : end], self.probabilities[self.shown : end])
+            _print_coloured(text, probabilities)
         else:
-            print(self.text[self.shown : end], end="", flush=True)
-        self.shown = end
+            print(text, end="", flush=True)
 
 
 def _print_coloured(text: str, probabilities: list[float]) -> None:
@@ -176,8 +182,12 @@ def _print_coloured(text: str, probabilities: list[float]) -> None:
     sys.stdout.flush()
 
 
-def _known(request: Request, vocabulary: list[str]) -> str:
-    """The prompt, without what the network has never seen if that is to be skipped."""
+def known(request: Request, vocabulary: list[str]) -> str:
+    """The prompt, without what the network has never seen if that is to be skipped.
+
+    Raises:
+        UserError: if nothing of it is left, or if it has such characters and they are not to be skipped.
+    """
     if request.prompt is None:
         return "\n" if "\n" in vocabulary else vocabulary[0]
     unknown = sorted(set(request.prompt) - set(vocabulary))

@@ -7,7 +7,7 @@ import tyro
 from apps.weather.config import PRESETS, Request
 from shared import cli, runs
 from shared.cli import UserError
-from shared.settings import ExportRequest
+from shared.settings import ExportRequest, ServeRequest
 
 
 def train(args: list[str]) -> None:
@@ -65,6 +65,14 @@ def export(args: list[str]) -> None:
     export_run(request)
 
 
+def serve(args: list[str]) -> None:
+    """Answer requests over HTTP; TensorFlow is not needed."""
+    request = tyro.cli(ServeRequest, prog="python -m apps.weather serve", description=serve.__doc__, args=args)
+    from apps.weather.serve import serve_run
+
+    serve_run(request)
+
+
 if __name__ == "__main__":
-    commands = {"train": train, "check": check, "backtest": backtest, "predict": predict, "export": export}
+    commands = {"train": train, "check": check, "backtest": backtest, "predict": predict, "export": export, "serve": serve}
     cli.run_command(__doc__, commands)

@@ -100,6 +100,9 @@ def _regular_rows(table: pd.DataFrame, place: str) -> tuple[pd.DataFrame, list[t
     if not len(table) > 2 or not step > pd.Timedelta(0):
         raise UserError(f"{place} has {len(table)} different times; expected a series of them.")
     _check_step(table.index, step, place)
+    rows = (table.index[-1] - table.index[0]) // step + 1
+    if rows > 20 * len(table):
+        raise UserError(f"{place}: times are not regular; their median distance is {step}, which {rows} rows would have.")
     regular = pd.date_range(table.index[0], table.index[-1], freq=step)
     between = ~table.index.isin(regular)
     if between.mean() > MAX_BETWEEN:
@@ -108,10 +111,6 @@ def _regular_rows(table: pd.DataFrame, place: str) -> tuple[pd.DataFrame, list[t
             f"between the steps, the first of them at {table.index[between][0]}. Bring all to one step first."
         )
     done.append((f"rows between the steps of {step}, left out", int(between.sum())))
-    if len(regular) > 20 * len(table):
-        raise UserError(
-            f"{place}: times are not regular; their median distance is {step}, which {len(regular)} rows would have."
-        )
     absent = ~regular.isin(table.index)
     lengths = _run_lengths(absent)
     long = absent & (lengths > MAX_GAP) & (lengths * step > DAY)

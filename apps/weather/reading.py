@@ -104,6 +104,13 @@ def by_time(place: str, table: pd.DataFrame, config: Config) -> Measured:
     Raises:
         UserError: for times that do not read or repeat each other, and for columns that hold no numbers.
     """
+    try:
+        return _by_time(place, table, config)
+    except UnicodeError as error:  # bytes in a Parquet file, or half a surrogate pair
+        raise UserError(f"{place}: {error.object[:60]!r} is no text. Correct it, or leave its column out.") from None
+
+
+def _by_time(place: str, table: pd.DataFrame, config: Config) -> Measured:
     columns = _time_columns(table, place, config)
     times, offset = _times(table, columns, place)
     _refuse_repeated(table, columns, times, place)

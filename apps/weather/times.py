@@ -133,7 +133,7 @@ def _digits(column: pd.Series) -> pd.Series:
 
 def _read_digits(text: pd.Series, unix: bool = False) -> pd.Series:
     """2024123123 by its number of digits; if that is no date and `unix`, as what went by since 1970."""
-    length = int(text.str.len().median()) if len(text) else 0
+    length = int(text.str.len().median()) if text.notna().any() else 0
     if length in STAMPS:
         times = _parse(text.where(text.str.len() == length), STAMPS[length])
         if times.between(*YEARS).mean() > 0.5:
