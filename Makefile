@@ -16,7 +16,7 @@ export MAKE_DEST := $(value DEST)
 $(foreach name,args name from app dest,$(if $(filter command,$(origin $(name))),$(error $(name)=... is ignored; write it in capitals, as in ARGS='--epochs 2')))
 
 .DEFAULT_GOAL := help
-.PHONY: help install speed tensorboard lint format test test-all clean $(TOOLS) $(APPS) $(APPS:%=%-smoke)
+.PHONY: help install speed tensorboard lint format test test-all clean $(TOOLS) $(APPS) $(APPS:%=%-smoke) $(APPS:%=%-demo)
 
 help: ## This help
 	@echo "Usage: make TARGET [ARGS='--flag value ...']"
@@ -26,7 +26,8 @@ help: ## This help
 		'$(app)-check' 'Look at the data (ARGS=--data ...) before training: what it holds, how long training takes' \
 		'$(app)-predict' 'Ask the newest finished run' \
 		'$(app)-export' 'Write its model for other programs, compared with the Keras model' \
-		'$(app)-serve' 'Answer requests over HTTP';)
+		'$(app)-serve' 'Answer requests over HTTP' \
+		'$(app)-demo' 'The same, with a page for the browser';)
 	@$(foreach tool,$(TOOLS),printf '  %-20s %s\n' '$(tool)' "$$(sed -n '1s/"""//gp' tools/$(tool).py)";)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -47,6 +48,14 @@ $(APPS:%=%-smoke): $(INSTALLED)
 
 # make <app>-<command> is python -m apps.<app> <command>: check, predict, and what else the app's __main__.py has
 $(foreach app,$(APPS),$(eval $(app)-%: $(INSTALLED) ; @$$(RUN) apps.$(app) $$*))
+
+# The page's packages are installed when it is first asked for.
+.venv/installed-demo: $(INSTALLED)
+	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo]'
+	@touch $@
+
+$(APPS:%=%-demo): .venv/installed-demo
+	@$(RUN) apps.$(@:-demo=) serve --page
 
 # Commands over all apps; the first line of tools/<tool>.py is its help
 new: NAMED = "$$MAKE_NAME" --source "$$MAKE_FROM"

@@ -9,6 +9,7 @@ An app's `serve.py` says what a request looks like: `add_routes`.
 import asyncio
 import contextlib
 import hmac
+import importlib.util
 import json
 import logging
 import socket
@@ -178,11 +179,12 @@ class Guard:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 101
+        started = time.perf_counter()
+        status = 500 if scope["type"] == "http" else 403  # what the client gets where nothing is sent
 
         async def noting(message) -> None:
             nonlocal status
-            status = message.get("status", status)
+            status = 101 if message["type"] == "websocket.accept" else message.get("status", status)
             await send(message)
 
         try:
@@ -219,12 +221,30 @@ class Guard:
         return hmac.compare_digest(given, self.settings.token.encode())
 
 
-def serve(name: str, predictor, add_routes: Callable[[fastapi.FastAPI, Any, Batcher], None], settings: ServeRequest) -> None:
+def serve(
+    name: str,
+    predictor,
+    add_routes: Callable[[fastapi.FastAPI, Any, Batcher], None],
+    add_page: Callable[[fastapi.FastAPI, Any], None],
+    settings: ServeRequest,
+) -> None:
     """Serve until Ctrl-C or SIGTERM; requests that have begun are answered first.
 
+    Args:
+        name: of the app.
+        predictor: its Predictor.
+        add_routes: see `make_app`.
+        add_page: `(application, predictor)`; adds the page with `--page`.
+        settings: see there.
+
     Raises:
-        UserError: if the address cannot be listened on.
+        UserError: if the address cannot be listened on, or the page cannot be shown.
     """
+    application = make_app(name, predictor, add_routes, settings)
+    if settings.page:
+        if importlib.util.find_spec("gradio") is None:
+            raise UserError(f"--page needs gradio. make {name}-demo installs it.")
+        add_page(application, predictor)
     try:
         listening = socket.create_server((settings.host, settings.port))
     except OSError as error:
@@ -238,5 +258,5 @@ def serve(name: str, predictor, add_routes: Callable[[fastapi.FastAPI, Any, Batc
     if settings.token is None and settings.host not in LOCAL:
         print("warning: whoever reaches this address may ask; --token limits that.", file=sys.stderr)
     options = {"log_config": None, "access_log": False, "timeout_graceful_shutdown": round(settings.timeout) + 1}
-    application = make_app(name, predictor, add_routes, settings)
+    options["ws_max_size"] = round(1e6 * settings.max_megabytes)  # of one message
     uvicorn.Server(uvicorn.Config(application, **options)).run(sockets=[listening])

@@ -103,6 +103,8 @@ class ServeRequest:
     """Size of a request's body beyond which it is answered with 413."""
     threads: int | None = None
     """Threads that an answer is computed with; None: as many as ONNX Runtime likes."""
+    page: bool = False
+    """Show a page for the browser at / (needs the extra `demo`, which make <app>-demo installs)."""
 
     def __post_init__(self):
         check_at_least(0, self, "port")
@@ -110,6 +112,8 @@ class ServeRequest:
         for field in ("timeout", "max_megabytes"):
             if not getattr(self, field) > 0:
                 raise UserError(f"{flag(field)} is above 0; got {getattr(self, field)}.")
+        if self.page and self.token:
+            raise UserError("--page and --token do not go together: a browser has no way to send the token.")
         if self.port > 65_535:
             raise UserError(f"--port is at most 65535; got {self.port}.")
 

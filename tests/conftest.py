@@ -1,5 +1,11 @@
+import contextlib
 import os
+import re
+import shutil
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # one answer on every machine
@@ -11,6 +17,8 @@ import requests
 import tensorflow as tf
 
 from shared.plots import plt
+
+REPOSITORY = Path(__file__).parent.parent
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # two processes on two cores: more threads would only get in each other's way
     tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -78,3 +86,37 @@ def step_times():
         return np.diff(times.ends)
 
     return measure
+
+
+@pytest.fixture
+def open_page(request):
+    """A function that serves a run with its page and opens it in chromium; an error in the browser's console fails the test.
+
+    Skips where gradio, Playwright or chromium is not installed.
+    """
+    pytest.importorskip("gradio", exc_type=ImportError)
+    sync_api = pytest.importorskip("playwright.sync_api", exc_type=ImportError)
+    if (chromium := shutil.which("chromium")) is None:
+        pytest.skip("chromium is not installed")
+    with contextlib.ExitStack() as stack:
+
+        def open_page(app: str, folder: Path):
+            command = [sys.executable, "-m", f"apps.{app}", "serve", "--run", str(folder), "--page", "--port", "0"]
+            options = {"cwd": REPOSITORY, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+            server = subprocess.Popen(command, **options)
+            stack.callback(server.wait)
+            stack.callback(server.terminate)
+            url = re.search(r"http://\S+", server.stdout.readline())[0]
+            playwright = stack.enter_context(sync_api.sync_playwright())
+            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])  # CI runs as root
+            stack.callback(browser.close)
+            page = browser.new_page(viewport={"width": 1100, "height": 900})
+            errors = []
+            stack.callback(lambda: pytest.fail(f"errors in the console: {errors}") if errors else None)
+            page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+            page.on("pageerror", lambda error: errors.append(str(error)))
+            page.set_default_timeout(60_000)
+            page.goto(url)
+            return page
+
+        yield open_page

@@ -30,7 +30,7 @@ def test_make_alone_prints_help_with_every_target():
     assert {"help", "install", "lint", "format", "test", "test-all", "tensorboard", "speed", "clean"} == set(targets)
     for target in [
         *apps,
-        *(f"{app}-{command}" for app in apps for command in ("smoke", "check", "predict", "export", "serve")),
+        *(f"{app}-{command}" for app in apps for command in ("smoke", "check", "predict", "export", "serve", "demo")),
         *tools,
         *targets,
     ]:

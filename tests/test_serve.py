@@ -167,6 +167,13 @@ def test_metrics_count_requests_errors_and_batches(client):
         assert line in text
 
 
+def test_a_failure_is_counted_as_500(client, predictor):
+    predictor.calls = None  # an error that no one foresaw
+    with pytest.raises(AttributeError):
+        client.post("/predict", json=[1])
+    assert 'requests_total{path="/predict",status="500"} 1.0' in client.get("/metrics").text
+
+
 BODIES = strategies.one_of(
     strategies.binary(max_size=200),
     strategies.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass")),
@@ -199,7 +206,7 @@ class Slow:
     def __call__(self, examples):
         time.sleep(1)
         return examples
-serve.serve("slow", Slow(), add_routes, ServeRequest(port=0))
+serve.serve("slow", Slow(), add_routes, None, ServeRequest(port=0))
 """
 
 
@@ -231,7 +238,7 @@ def test_a_port_in_use_is_said(predictor):
         with pytest.raises(
             UserError, match=rf"--host 127\.0\.0\.1 --port {port} cannot be listened on: Address already in use"
         ):
-            serve.serve("doubles", predictor, add_routes, ServeRequest(port=port))
+            serve.serve("doubles", predictor, add_routes, None, ServeRequest(port=port))
 
 
 @pytest.mark.parametrize(
@@ -239,6 +246,7 @@ def test_a_port_in_use_is_said(predictor):
     [
         ({"port": 70_000}, "--port is at most 65535; got 70000"),
         ({"queue": 0}, "--queue is 1 or more; got 0"),
+        ({"page": True, "token": "x"}, "--page and --token do not go together"),
         ({"timeout": 0.0}, r"--timeout is above 0; got 0\.0"),
         ({"max_megabytes": float("nan")}, "--max-megabytes is above 0; got nan"),
     ],

@@ -28,7 +28,7 @@ class Answer(BaseModel):
 def serve_run(request: ServeRequest) -> None:
     """Serve a run until Ctrl-C."""
     predictor = Predictor(inference.find("sentiment", request.run), request.threads)
-    serve.serve("sentiment", predictor, add_routes, request)
+    serve.serve("sentiment", predictor, add_routes, add_page, request)
 
 
 def add_routes(application: fastapi.FastAPI, _predictor: Predictor, batcher: serve.Batcher) -> None:
@@ -39,3 +39,11 @@ def add_routes(application: fastapi.FastAPI, _predictor: Predictor, batcher: ser
         if any(not text.strip() for text in question.texts):
             raise UserError("No text to judge: one of the texts is empty.")
         return await batcher.ask(question.texts)
+
+
+def add_page(application: fastapi.FastAPI, predictor: Predictor) -> None:
+    """Add the page for a browser, at /."""
+    from apps.sentiment.demo import build  # gradio takes seconds to import
+    from shared.demo import mount
+
+    mount(application, "sentiment", predictor, build)
