@@ -161,9 +161,7 @@ def _sniff(text: str, path: Path) -> str:
     try:
         best = max(SEPARATORS, key=score)
     except csv.Error:
-        raise UserError(
-            f"{path} has a carriage return alone within a line. End lines in a line feed, or take it away."
-        ) from None
+        raise UserError(f"{path} has a carriage return alone within a line. End lines in a line feed.") from None
     if score(best)[0] == 0:
         raise UserError(
             f"{path}: the first line, '{sample[0][:80]}', holds no {', no '.join(SEPARATORS.values())}, so it names one column "

@@ -24,8 +24,9 @@ import numpy as np
 import onnx
 import pandas as pd
 import pytest
+from fastapi.testclient import TestClient
 
-from shared import cli, runs, settings, training
+from shared import cli, runs, serve, settings, training
 from shared.inference import ONNX
 from tools import list_apps
 
@@ -41,6 +42,7 @@ FILES = (
     "model.py",
     "predict.py",
     "report.py",
+    "serve.py",
     "train.py",
 )
 FUNCTIONS = {
@@ -49,9 +51,10 @@ FUNCTIONS = {
     "train": ("prepare", "train", "evaluate"),
     "predict": ("predict", "Predictor"),
     "export": ("export_run", "exportable", "write"),
+    "serve": ("serve_run", "add_routes"),
     "check": ("check", "look"),
     "report": ("write",),
-    "__main__": ("train", "check", "predict", "export"),
+    "__main__": ("train", "check", "predict", "export", "serve"),
 }
 CHANGES = "## To make it yours, change these places"
 MAX_SETTINGS = 16  # of an app's own, beside those of shared/settings.py
@@ -185,7 +188,7 @@ print(printed.getvalue())
 """
 
 
-@pytest.mark.parametrize("command", ["train", "check", "predict", "export"])
+@pytest.mark.parametrize("command", ["train", "check", "predict", "export", "serve"])
 def test_help_explains_every_setting_and_is_answered_before_tensorflow_is_imported(app, command):
     code = HELP.replace("COMMAND", repr(command)).replace("MODULE", repr(f"apps.{app.name}"))
     answer = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
@@ -199,6 +202,8 @@ def test_help_explains_every_setting_and_is_answered_before_tensorflow_is_import
         groups = [(own, app.module("config").Request)]
     if command == "export":
         groups = [(common, settings.ExportRequest)]
+    if command == "serve":
+        groups = [(common, settings.ServeRequest)]
     for source, kind in groups:
         for name, text in explanations(source, kind).items():
             assert squeezed(text) in squeezed(answer.stdout), name
@@ -276,7 +281,8 @@ def test_every_export_is_compared_with_the_keras_model(app, trained, monkeypatch
 
 
 def test_predictions_need_no_tensorflow(app):
-    code = f"import sys, apps.{app.name}.predict; print(sorted({{'tensorflow', 'keras', 'sklearn'}} & set(sys.modules)))"
+    name = f"apps.{app.name}"
+    code = f"import sys, {name}.predict, {name}.serve; print(sorted({{'tensorflow', 'keras', 'sklearn'}} & set(sys.modules)))"
     answer = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert answer.stdout == "[]\n"
 
@@ -285,6 +291,19 @@ def test_a_predictor_answers_after_being_pickled(app, trained):
     predictor = app.module("predict").Predictor(trained[0])
     network = pickle.loads(pickle.dumps(predictor)).network
     assert network.outputs == predictor.network.outputs
+
+
+def test_the_server_says_what_it_can_be_asked(app, trained):
+    predictor = app.module("predict").Predictor(trained[0])
+    application = serve.make_app(app.name, predictor, app.module("serve").add_routes, settings.ServeRequest())
+    with TestClient(application) as client:
+        assert client.get("/readyz").json() == {"status": "ready", "run": str(trained[0])}
+        paths = client.get("/openapi.json").json()["paths"]
+        assert {"/predict", "/healthz", "/readyz", "/metrics"} <= set(paths)
+        for body in (b"", b"{}", b"[]", b"no json", b"\xff", b'{"texts": 1}', b'{"rows": [[1]]}', b"null"):
+            answer = client.post("/predict", content=body, headers={"Content-Type": "application/json"})
+            assert 400 <= answer.status_code < 500
+            assert isinstance(answer.json()["detail"], str)
 
 
 def test_a_model_saved_again_answers_the_same(app, trained, tmp_path):

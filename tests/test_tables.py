@@ -53,6 +53,7 @@ def test_decimal_commas_do_not_count_as_separators(tmp_path):
     [
         ("", "is empty"),
         (" \n\n", "is empty"),
+        ("text,label\rfine,pos\r", "has a carriage return alone within a line. End lines in a line feed"),
         ("text label\nfine pos\n", "the first line, 'text label', holds no comma, no semicolon.*spaces separate none"),
         ("text,label\nwell, fine,pos\nbad,neg\n", r"line 2 has 3 columns, the header 2. Put a text that holds a comma between"),
         ("text,label\nbad,neg\nwell, fine,pos\n", r"line 3 has 3 columns, the header 2"),

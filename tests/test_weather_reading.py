@@ -266,3 +266,16 @@ def test_a_bad_file_is_answered_before_tensorflow_is_imported():
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(root)})
     assert answer.stdout.split() == ["UserError", "False", "False"] * 6, answer.stderr
     assert not Path("runs").exists()
+
+
+def test_a_time_far_from_the_others_is_said_before_rows_are_put_in_between():
+    times = pd.Timestamp("2024-01-01") + pd.to_timedelta([1, 2, 3, 10**16 - 1], unit="us")
+    with pytest.raises(
+        UserError, match=r"times are not regular; their median distance is .*, which 9999999999999999 rows would have"
+    ):
+        data.load_past(pd.DataFrame({"time": times, "load": [1.0, 2.0, 3.0, 4.0]}), OWN)
+
+
+def test_a_column_of_nothing_but_nothing_is_no_time():
+    with pytest.raises(UserError, match="no column reads as times"):
+        data.load_past(pd.DataFrame({"epoch": [np.nan] * 3, "load": [np.nan] * 3}), OWN)

@@ -55,7 +55,7 @@ class Predictor:
         """An answer for each table: a CSV or Parquet file, or a DataFrame with the columns of the training data.
 
         Raises:
-            UserError: see `read`.
+            UserError: see `read` and `forecast`.
         """
         return self.forecast([self.read(table) for table in tables])
 
@@ -69,11 +69,20 @@ class Predictor:
         return newest(load_past(table, self.config), self.metrics)
 
     def forecast(self, pasts: list[Past]) -> list[dict[str, Any]]:
-        """An answer for each."""
+        """An answer for each.
+
+        Raises:
+            UserError: if the network's numbers do not suffice for a past.
+        """
         names, columns = [f"{100 * quantile:g}%" for quantile in self.config.quantiles], self.metrics["forecast"]
         answers = []
         for past, quantiles in zip(pasts, self.quantiles([past.history for past in pasts]), strict=True):
             origin = past.measured.index[-1]
+            if not np.isfinite(quantiles).all():
+                largest = np.abs(past.history).max()
+                raise UserError(
+                    f"Nothing can be forecast from {origin}: values up to {largest:g} in size stand before. Correct them."
+                )
             times = pd.date_range(origin + past.step, periods=len(quantiles), freq=past.step)
             forecast = {
                 column: dict(zip(names, of_column.T.tolist(), strict=True))
