@@ -4,7 +4,7 @@ import tyro
 
 from apps.speech.config import PRESETS, Request
 from shared import cli, runs
-from shared.settings import ExportRequest
+from shared.settings import ExportRequest, ServeRequest
 
 
 def train(args: list[str]) -> None:
@@ -54,5 +54,14 @@ def export(args: list[str]) -> None:
     export_run(request)
 
 
+def serve(args: list[str]) -> None:
+    """Answer requests over HTTP; TensorFlow is not needed."""
+    request = tyro.cli(ServeRequest, prog="python -m apps.speech serve", description=serve.__doc__, args=args)
+    from apps.speech.serve import serve_run
+
+    serve_run(request)
+
+
 if __name__ == "__main__":
-    cli.run_command(__doc__, {"train": train, "check": check, "folds": folds, "predict": predict, "export": export})
+    commands = {"train": train, "check": check, "folds": folds, "predict": predict, "export": export, "serve": serve}
+    cli.run_command(__doc__, commands)

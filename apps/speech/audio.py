@@ -14,6 +14,7 @@ from shared.cli import UserError
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 LOWEST_HERTZ = 20.0  # of generated noise: what is below is inaudible
 PROBLEMS_NAMED = 10
+UNKNOWN_LENGTH = 2**62  # frames, from which libsndfile means that it does not know
 MAX_PEAK = 16.0  # a floating-point recording may exceed 1 a little; beyond this it holds another unit, say 16-bit numbers
 Result = TypeVar("Result")
 
@@ -57,7 +58,7 @@ def check_header(path: Path) -> None:
     """Look at no more than the header of a recording.
 
     Raises:
-        UserError: if it is not there, no audio, cut off, or of length 0.
+        UserError: if it is not there, no audio, cut off, or of length 0 or unknown.
     """
     if path.is_dir():
         raise UserError(f"{path} is a folder; expected a recording. Give the files in it, for example {path}/*.wav")
@@ -69,6 +70,8 @@ def check_header(path: Path) -> None:
         raise _unreadable(path, error) from None
     if not info.frames:
         raise UserError(f"{path} is a recording of length 0; remove it.")
+    if info.frames >= UNKNOWN_LENGTH:
+        raise UserError(f"{path} does not say how long it is, as FLAC written into a pipe; convert it again, into a file.")
     if (announced := _announced_bytes(path)) > path.stat().st_size:
         raise UserError(
             f"{path} is cut off: {announced:,} bytes by its header, {path.stat().st_size:,} there. Fix or remove it."
