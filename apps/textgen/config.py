@@ -8,7 +8,7 @@ from shared.cli import UserError
 from shared.settings import Recurrent, Training, check_at_least, check_seed, check_source
 
 RECURRENT = Recurrent(cell="gru", units=384, dropout=0.2)
-TRAINING = Training(epochs=8, patience=3, batch_size=64, learning_rate=4e-3)
+TRAINING = Training(epochs=10, patience=3, batch_size=64, learning_rate=4e-3)
 
 
 @dataclass(frozen=True)
