@@ -32,6 +32,7 @@ from shared.settings import ServeRequest
 MAX_BATCH = 32  # examples that the predictor is asked for at once
 RETRY_AFTER = 1  # seconds
 PING_TIMEOUT = 120.0  # seconds until a websocket that is silent counts as gone
+KEEP_ALIVE = 60  # seconds: uvicorn's 5 cut connections off under load, between two requests
 LOCAL = ("127.0.0.1", "localhost", "::1")
 OPEN = ("/healthz", "/readyz")  # answered without a token
 
@@ -258,7 +259,12 @@ def serve(
     print(f"{predictor.folder} is served at {url}  (/docs, /metrics). Ctrl-C ends it.", flush=True)
     if settings.token is None and settings.host not in LOCAL:
         print("warning: whoever reaches this address may ask; --token limits that.", file=sys.stderr)
-    options = {"log_config": None, "access_log": False, "timeout_graceful_shutdown": round(settings.timeout) + 1}
-    # Who waits for what was sent to be computed is not read from, and so does not seem to answer pings.
-    options |= {"ws_max_size": round(1e6 * settings.max_megabytes), "ws_ping_timeout": PING_TIMEOUT}
+    options = {
+        "log_config": None,
+        "access_log": False,
+        "timeout_graceful_shutdown": round(settings.timeout) + 1,
+        "timeout_keep_alive": KEEP_ALIVE,
+        "ws_max_size": round(1e6 * settings.max_megabytes),  # of one message
+        "ws_ping_timeout": PING_TIMEOUT,  # who waits for sound to be computed is not read from, so seems not to answer
+    }
     uvicorn.Server(uvicorn.Config(application, **options)).run(sockets=[listening])
