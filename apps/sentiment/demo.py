@@ -23,7 +23,7 @@ def build(predictor: Predictor) -> None:
 
     def answer(text: str):
         if not text.strip():
-            raise gr.Error("No text to judge: write some.")
+            raise gr.Error("No text to judge: write some.", print_exception=False)
         [found] = predictor([text])
         pieces = pushes(predictor, text, [*found["probabilities"]].index(found["label"]))
         strongest = max(abs(push) for _, push in pieces) or 1.0

@@ -19,6 +19,7 @@ from shared.cli import UserError
 
 VOCABULARY = "characters.json"
 WINDOW = 1_000  # characters of a prompt that are read at a time
+COLOURS = {"likely": "green", "possible": "yellow", "unlikely": "bold red"}  # of characters, in a terminal
 SAMPLING = Sampling(Request.temperature, Request.top_k, Request.top_p)
 
 
@@ -177,9 +178,14 @@ class Text:
 def _print_coloured(text: str, probabilities: list[float]) -> None:
     colours = ColorSystem.STANDARD if Console().is_terminal else None
     for character, probability in zip(text, probabilities, strict=True):
-        style = Style.parse("green" if probability > 0.5 else "yellow" if probability > 0.1 else "bold red")
+        style = Style.parse(COLOURS[how_likely(probability)])
         print(style.render(character, color_system=colours), end="")  # as it is: rich's own print would expand tabs
     sys.stdout.flush()
+
+
+def how_likely(probability: float) -> str:
+    """What a probability is called where a character is coloured by it."""
+    return "likely" if probability > 0.5 else "possible" if probability > 0.1 else "unlikely"
 
 
 def known(request: Request, vocabulary: list[str]) -> str:
