@@ -103,8 +103,7 @@ def open_page(request):
         def open_page(app: str, folder: Path):
             command = [sys.executable, "-m", f"apps.{app}", "serve", "--run", str(folder), "--page", "--port", "0"]
             options = {"cwd": REPOSITORY, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-            server = subprocess.Popen(command, **options)
-            stack.callback(server.wait)
+            server = stack.enter_context(subprocess.Popen(command, **options))
             stack.callback(server.terminate)
             url = re.search(r"http://\S+", server.stdout.readline())[0]
             playwright = stack.enter_context(sync_api.sync_playwright())

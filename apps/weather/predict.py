@@ -15,6 +15,7 @@ from shared.data import new_file
 from shared.report import print_table
 
 QUANTILES = "quantiles"  # the ONNX file's output
+MINUTES = "%Y-%m-%d %H:%M"
 
 
 class Past(NamedTuple):
@@ -108,15 +109,13 @@ def predict(request: Request) -> None:
     if past.newer:
         print(f"The newest {past.newer} rows are not whole; this is the forecast from {past.measured.index[-1].isoformat()}.")
     [answer] = predictor.forecast([past])
-    tables = {column: pd.DataFrame(found) for column, found in answer["forecast"].items()}
-    times = pd.DatetimeIndex(answer["times"], name="time")
-    table = pd.concat([found.add_prefix(f"{column}, ") for column, found in tables.items()], axis=1).set_index(times)
+    table, of_target = tables(answer)
     table.to_csv(output)
-    of_target = tables[answer["target"]].set_index(times)
-    print_table(of_target.set_axis(times.strftime("%Y-%m-%d %H:%M")), answer["target"], "time", digits=2)
+    print_table(of_target.set_axis(of_target.index.strftime(MINUTES)), answer["target"], "time", digits=2)
     if picture:
-        measured = past.measured[past.measured.index >= times[0] - 3 * len(times) * past.step]
-        _draw(picture, measured, of_target, answer["target"])
+        from shared.plots import save_figure  # matplotlib takes half a second to import
+
+        save_figure(draw(past, of_target), picture, answer["target"])
     print("Saved:", ", ".join(str(file) for file in (output, picture) if file))
 
 
@@ -145,12 +144,20 @@ def newest(series: Series, metrics: dict[str, Any]) -> Past:
     return Past(history, measured, len(values) - rows, windows.stride * series.step)
 
 
-def _draw(file: Path, measured: pd.Series, forecast: pd.DataFrame, target: str) -> None:
-    """What was measured, and the quantiles after it, by time."""
-    from shared.plots import plt, save_figure  # matplotlib takes half a second to import
+def tables(answer: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """An answer by time: the quantiles of all columns that are forecast (`T (degC), 10%`), and those of the target (`10%`)."""
+    times = pd.DatetimeIndex(answer["times"], name="time")
+    found = {column: pd.DataFrame(quantiles, times) for column, quantiles in answer["forecast"].items()}
+    return pd.concat([table.add_prefix(f"{column}, ") for column, table in found.items()], axis=1), found[answer["target"]]
 
+
+def draw(past: Past, forecast: pd.DataFrame):
+    """A figure: what was measured, and the quantiles of the target after it, by time."""
+    from shared.plots import plt
+
+    measured = past.measured[past.measured.index >= forecast.index[0] - 3 * len(forecast) * past.step]
     low, high = forecast.columns[0], forecast.columns[-1]
-    figure, axes = plt.subplots(figsize=(10, 4.5))
+    figure, axes = plt.subplots(figsize=(5, 3.2), dpi=200, layout="tight")  # its text is readable on a phone, too
     axes.plot(measured.index, measured, "k-", label="measured")
     axes.plot(forecast.index, forecast["50%"], "C0-", label="forecast")
     if low != high:
@@ -158,4 +165,4 @@ def _draw(file: Path, measured: pd.Series, forecast: pd.DataFrame, target: str) 
         axes.fill_between(forecast.index, forecast[low], forecast[high], color="C0", alpha=0.25, linewidth=0, label=interval)
     axes.tick_params(axis="x", rotation=30)
     axes.legend()
-    save_figure(figure, file, target)
+    return figure

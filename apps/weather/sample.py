@@ -4,6 +4,8 @@ A year and a day have their cycles, fronts pass every few days (pressure falls, 
 cools), and humidity follows from temperature by physics. Yesterday's weather is a good forecast, but one that can be beaten.
 """
 
+import itertools
+
 import numpy as np
 import pandas as pd
 
@@ -56,10 +58,9 @@ def make_station(days: int = DAYS, seed: int = 0) -> pd.DataFrame:
 
 def _wander(rows: int, hours: float, size: float, rng: np.random.Generator) -> np.ndarray:
     """Noise with a memory of so many hours and a standard deviation of `size` (an Ornstein-Uhlenbeck process)."""
-    from scipy.signal import lfilter
-
-    keep = np.exp(-STEP_MINUTES / 60 / hours)
-    return lfilter([size * np.sqrt(1 - keep**2)], [1, -keep], rng.normal(size=rows))
+    keep = float(np.exp(-STEP_MINUTES / 60 / hours))
+    news = size * np.sqrt(1 - keep**2) * rng.normal(size=rows)
+    return np.array([*itertools.accumulate(news.tolist(), lambda before, new: keep * before + new)])
 
 
 def _fronts(day: np.ndarray, rng: np.random.Generator) -> np.ndarray:
