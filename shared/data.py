@@ -17,6 +17,14 @@ from shared.cli import UserError
 Loaded = TypeVar("Loaded")
 
 
+class Source(NamedTuple):
+    """A public file, its name on this machine, and the SHA-256 it must have; None where nobody publishes one."""
+
+    url: str
+    name: str
+    sha256: str | None = None
+
+
 class Unavailable(UserError):
     """The public dataset can neither be read on this machine nor be downloaded. The message gives the reason and the fix."""
 

@@ -5,7 +5,6 @@ import os
 import shutil
 import tarfile
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import requests
@@ -13,21 +12,13 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from shared.data import Unavailable
+from shared.data import Source, Unavailable
 
 CHUNK = 1 << 16  # bytes
 TIMEOUT = (5.0, 60.0)  # seconds for the connection, and for each further piece
 ATTEMPTS = 5  # in one start; each goes on where the one before broke off
 GONE_ON_WITH = requests.codes.partial_content
 NOTHING_LEFT = requests.codes.requested_range_not_satisfiable
-
-
-class Source(NamedTuple):
-    """A public file, its name on this machine, and the SHA-256 it must have; None where nobody publishes one."""
-
-    url: str
-    name: str
-    sha256: str | None = None
 
 
 def folder() -> Path:

@@ -270,7 +270,8 @@ def test_losses_and_gradients_are_finite(app, trained):
 def test_every_export_is_compared_with_the_keras_model(app, trained, monkeypatch, capsys):
     folder, _, _ = trained
     monkeypatch.chdir(folder.parent.parent.parent)
-    monkeypatch.setattr(app.module("data"), "load", lambda config: app.load())  # an app that was made one's own has its data
+    splits = app.load()  # the sample, also for an app that was made one's own and has data of its own
+    monkeypatch.setattr(app.module("data"), "load", lambda config: splits)
     app.commands.export(["--run", str(folder)])
     printed, report = capsys.readouterr().out, (folder / "export" / "report.md").read_text()
     for name in ("Keras", "ONNX", "SavedModel"):

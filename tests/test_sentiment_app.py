@@ -71,7 +71,7 @@ def test_run_folder_is_whole(finished_run):
     names = {path.name for path in finished_run.iterdir()}
     assert names == {
         *("config.json", "environment.json", "metrics.json", "history.csv", "mistakes.csv", "model.keras"),
-        *("report.md", "logs", "plots"),
+        *("report.md", "logs", "plots", "model.onnx", "vocabulary.zip"),
     }
     plots = {path.name for path in (finished_run / "plots").iterdir()}
     assert plots == {"confusion_matrix.png", "precision_recall.png", "reliability.png", "roc.png", "training.png"}

@@ -10,8 +10,8 @@ from sklearn.model_selection import train_test_split
 from apps.sentiment.config import Config
 from apps.sentiment.sample import make_reviews
 from shared.cli import UserError
-from shared.data import Splits, existing_path, fingerprint, public_or_sample, read_prepared
-from shared.download import Source, fetch_archive
+from shared.data import Source, Splits, existing_path, fingerprint, public_or_sample, read_prepared
+from shared.download import fetch_archive
 from shared.tables import read_table, read_text
 
 IMDB = Source(

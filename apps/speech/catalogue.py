@@ -10,8 +10,8 @@ import numpy as np
 from apps.speech import audio, sample, split
 from apps.speech.config import SILENCE, UNKNOWN, Config
 from shared.cli import UserError
-from shared.data import existing_path, public_or_sample, read_prepared
-from shared.download import Source, fetch_archive
+from shared.data import Source, existing_path, public_or_sample, read_prepared
+from shared.download import fetch_archive
 
 SPEECH_COMMANDS = Source(  # 2.4 GB
     "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz",

@@ -10,8 +10,8 @@ import numpy as np
 from apps.textgen.characters import Text, in_chunks
 from apps.textgen.config import Config
 from shared.cli import UserError
-from shared.data import Splits, existing_path, fingerprint, public_or_sample, read_prepared, write_array
-from shared.download import Source, fetch
+from shared.data import Source, Splits, existing_path, fingerprint, public_or_sample, read_prepared, write_array
+from shared.download import fetch
 from shared.tables import MARKS
 
 SHAKESPEARE = Source(

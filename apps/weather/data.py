@@ -15,9 +15,12 @@ from apps.weather.reading import by_place, by_time, for_each, read_tables, tidy
 from apps.weather.sample import make_station
 from apps.weather.windows import Origins, Windows
 from shared.cli import UserError
-from shared.data import Unavailable, existing_path, fingerprint, public_or_sample
+from shared.data import Source, Unavailable, existing_path, fingerprint, public_or_sample
 
-JENA = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/jena_climate_2009_2016.csv.zip"
+JENA = Source(
+    "https://storage.googleapis.com/tensorflow/tf-keras-datasets/jena_climate_2009_2016.csv.zip",
+    name="jena_climate_2009_2016.csv.zip",
+)
 HOUR, YEAR = pd.Timedelta(hours=1), pd.Timedelta(days=365)
 TARGETS = ("t (degc)", "temp")  # how the column begins that --target is where none is named
 
@@ -156,9 +159,9 @@ def _choose_target(columns: tuple[str, ...], config: Config) -> int:
 
 def _read_jena() -> pd.DataFrame:
     """The station's years 2009 to 2016, a CSV in a zip."""
-    from shared.download import Source, fetch  # a tenth of a second that predict does without
+    from shared.download import fetch  # a tenth of a second that predict does without
 
-    file = fetch(Source(JENA, name="jena_climate_2009_2016.csv.zip"))
+    file = fetch(JENA)
     try:
         with zipfile.ZipFile(file) as archive, archive.open(archive.namelist()[0]) as content:
             return pd.read_csv(content)
