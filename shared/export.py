@@ -119,13 +119,14 @@ def use_one_thread() -> None:
     os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
 
 
-def write_after_training(app: str, folder: Path, describe: Callable[[], Exportable]) -> None:
-    """Write the ONNX file of a run that is about to be finished; `describe` says what.
+def write_after_training(app: str, folder: Path, describe: Callable[[keras.Model], Exportable]) -> None:
+    """Write the ONNX file of a run that is about to be finished; `describe` is given the model in model.keras.
 
     A network that cannot be converted, or answers otherwise afterwards, costs the run this file alone; why is printed.
     """
     try:
-        write_onnx(folder, describe())
+        # Not the model in memory: with --multi-gpu its variables lie on several devices.
+        write_onnx(folder, describe(keras.models.load_model(folder / "model.keras", compile=False)))
     except Exception as error:  # what tf2onnx raises for a layer it does not know may be anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         print(f"warning: no {ONNX}, which make {app}-predict needs: {reason}", file=sys.stderr)

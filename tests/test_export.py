@@ -62,15 +62,19 @@ def test_what_answers_otherwise_leaves_nothing_behind(tmp_path, wrong):
 
 
 def test_a_run_does_not_end_by_its_export(tmp_path, capsys):
-    export.write_after_training("sentiment", tmp_path, lambda: exportable_of(make_model(), wrong=1.0))
+    make_model().save(tmp_path / "model.keras")
+    export.write_after_training("sentiment", tmp_path, lambda saved: exportable_of(saved, wrong=1.0))
     assert "warning: no model.onnx, which make sentiment-predict needs: UserError: ONNX answers" in capsys.readouterr().err
 
-    def fail():
+    def fail(_saved):
         raise TypeError("a layer of\nmy own")
 
     export.write_after_training("sentiment", tmp_path, fail)
     assert "needs: TypeError: a layer of my own" in capsys.readouterr().err
-    assert not [*tmp_path.iterdir()]
+    assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
+    export.write_after_training("sentiment", tmp_path, exportable_of)
+    assert capsys.readouterr().err == ""
+    assert (tmp_path / ONNX).exists()
 
 
 def test_a_model_that_computes_in_16_bits_is_exported_in_float32(tmp_path):

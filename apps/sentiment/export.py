@@ -68,7 +68,7 @@ def for_litert(config: Config, servable: keras.Model) -> export.LiteRt:
 def from_ids(servable: keras.Model) -> keras.Model:
     """The part of a servable from ids to probabilities."""
     network = servable.get_layer("network")
-    probabilities = layers.Softmax(name="probabilities")(ops.mean(network.output, axis=1))
+    probabilities = layers.Softmax(dtype="float32", name="probabilities")(ops.mean(network.output, axis=1))
     return keras.Model(network.input, probabilities, name="probabilities_from_ids")
 
 

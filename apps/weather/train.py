@@ -93,7 +93,7 @@ def train(config: Config, series: Series) -> Path:
         checkpoints.restore_best(network, run.path)
         servable = calibrate(config, experiment)
         servable.save(run.path / "model.keras")
-        export.write_after_training("weather", run.path, lambda: exportable(config, servable, series))
+        export.write_after_training("weather", run.path, lambda saved: exportable(config, saved, series))
         evaluation, errors = evaluate(config, experiment, servable)
         metrics = training.describe("weather", config, experiment, resume) | evaluation
         report.write(run.path, metrics, series, errors, float(experiment.deviation[series.target]))
