@@ -56,7 +56,7 @@ def run(request, speech, tmp_path_factory):
         with runs.open_run("speech", config, about) as opened:
             servable = servable_of(config, len(names))
             servable.save(opened.path / "model.keras")
-            export.write_after_training("speech", opened.path, lambda: exportable(config, servable, speech.validation))
+            export.write_after_training("speech", opened.path, lambda saved: exportable(config, saved, speech.validation))
             metrics = {"app": "speech", "dataset": "sample", "preset": "smoke", "class_names": names}
             folder = opened.finish(metrics | {"stream": {"threshold": 1.0}})
         return folder.absolute()
