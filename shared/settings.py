@@ -101,8 +101,8 @@ class ServeRequest:
     """Seconds until a request is answered with 504."""
     max_megabytes: float = 10.0
     """Size of a request's body beyond which it is answered with 413."""
-    threads: int | None = None
-    """Threads that an answer is computed with; None: as many as ONNX Runtime likes."""
+    threads: int = 1
+    """Threads that an answer is computed with; more make a single answer faster and many at a time slower."""
     page: bool = False
     """Show a page for the browser at / (needs the extra `demo`, which make <app>-demo installs)."""
 
