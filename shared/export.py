@@ -20,6 +20,7 @@ from shared import litert_export, runs
 from shared.cli import UserError
 from shared.data import Splits
 from shared.inference import ONNX
+from shared.onnx_export import in_float32
 from shared.report import markdown_table, print_table
 
 EXAMPLES = 200  # at most, of the validation part
@@ -89,34 +90,26 @@ class Exportable:
         return np.asarray(self._graph(self.to_input(examples)))
 
 
-def in_float32(model: keras.Model) -> keras.Model:
-    """The same model, computing in float32 what `--precision` lets it compute in 16 bits, which ONNX on a CPU lacks."""
+def export_run(app: str, path: str | None, kind: type, load: Callable[[Any], Splits], describe: Callable) -> None:
+    """Write every format of a run's model, each compared with the Keras model: what `make <app>-export` does.
 
-    def computes_in_16_bits(layer) -> bool:
-        if isinstance(layer, keras.Model):
-            return any(map(computes_in_16_bits, layer.layers))
-        return isinstance(layer, keras.Layer) and layer.compute_dtype in ("bfloat16", "float16")
-
-    def clone(layer):
-        if not computes_in_16_bits(layer):
-            return layer
-        return type(layer).from_config(with_float32(layer.get_config()))
-
-    def with_float32(config):  # a Bidirectional's holds that of the layer within
-        if not isinstance(config, dict):
-            return config
-        return {name: "float32" if name == "dtype" else with_float32(value) for name, value in config.items()}
-
-    if not computes_in_16_bits(model):
-        return model
-    found = keras.models.clone_model(model, clone_function=clone, recursive=True)
-    found.set_weights(model.get_weights())
-    return found
+    Args:
+        app: name.
+        path: run folder; None: the newest finished run.
+        kind: the app's Config.
+        load: the app's data by its Config.
+        describe: `(config, model, data)` to an `Exportable`.
+    """
+    os.environ["TF_NUM_INTRAOP_THREADS"] = "1"  # as the report's times are meant; nothing was computed yet
+    folder, _ = runs.load(app, path)
+    config = runs.read_config(folder, kind)
+    data = load(config)
+    write_all(folder, describe(config, load_saved(folder), data), data)
 
 
-def use_one_thread() -> None:
-    """Let TensorFlow compute on one thread, as the report's times are meant. Call it before TensorFlow computes anything."""
-    os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
+def load_saved(folder: Path) -> keras.Model:
+    """The model of a run folder, computing in float32."""
+    return in_float32(keras.models.load_model(folder / "model.keras", compile=False))
 
 
 def write_after_training(app: str, folder: Path, describe: Callable[[keras.Model], Exportable]) -> None:
@@ -126,7 +119,7 @@ def write_after_training(app: str, folder: Path, describe: Callable[[keras.Model
     """
     try:
         # Not the model in memory: with --multi-gpu its variables lie on several devices.
-        write_onnx(folder, describe(keras.models.load_model(folder / "model.keras", compile=False)))
+        write_onnx(folder, describe(load_saved(folder)))
     except Exception as error:  # what tf2onnx raises for a layer it does not know may be anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         print(f"warning: no {ONNX}, which make {app}-predict needs: {reason}", file=sys.stderr)

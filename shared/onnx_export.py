@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tf2onnx
 from keras import layers, ops
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2  # has no public name
 
 from shared.checkpoints import write_whole
 
@@ -84,6 +84,31 @@ def _frozen(traced) -> tuple[tf.compat.v1.GraphDef, dict]:
     names |= {tensor.name: name for name, tensor in traced.structured_outputs.items()}
     graph = frozen.graph.as_graph_def(add_shapes=True)
     return graph, {"input_names": inputs, "output_names": outputs, "tensors_to_rename": names}
+
+
+def in_float32(model: keras.Model) -> keras.Model:
+    """The same model, computing in float32 what `--precision` lets it compute in 16 bits, which ONNX on a CPU lacks."""
+
+    def computes_in_16_bits(layer) -> bool:
+        if isinstance(layer, keras.Model):
+            return any(map(computes_in_16_bits, layer.layers))
+        return isinstance(layer, keras.Layer) and layer.compute_dtype in ("bfloat16", "float16")
+
+    def clone(layer):
+        if not computes_in_16_bits(layer):
+            return layer
+        return type(layer).from_config(with_float32(layer.get_config()))
+
+    def with_float32(config):  # a Bidirectional's holds that of the layer within
+        if not isinstance(config, dict):
+            return config
+        return {name: "float32" if name == "dtype" else with_float32(value) for name, value in config.items()}
+
+    if not computes_in_16_bits(model):
+        return model
+    found = keras.models.clone_model(model, clone_function=clone, recursive=True)
+    found.set_weights(model.get_weights())
+    return found
 
 
 class NativeRecurrent(layers.Layer):

@@ -8,13 +8,10 @@ An app's `serve.py` says what a request looks like: `add_routes`.
 
 import asyncio
 import contextlib
-import hmac
 import importlib.util
-import json
 import logging
 import socket
 import sys
-import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -27,6 +24,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from shared.cli import UserError
+from shared.guard import LOG, Guard, Metrics
 from shared.settings import ServeRequest
 
 MAX_BATCH = 32  # examples that the predictor is asked for at once
@@ -34,9 +32,6 @@ RETRY_AFTER = 1  # seconds
 PING_TIMEOUT = 120.0  # seconds until a websocket that is silent counts as gone
 KEEP_ALIVE = 60  # seconds: uvicorn's 5 cut connections off under load, between two requests
 LOCAL = ("127.0.0.1", "localhost", "::1")
-OPEN = ("/healthz", "/readyz")  # answered without a token
-
-log = logging.getLogger("serve")
 
 
 class Waiting(NamedTuple):
@@ -159,75 +154,11 @@ def make_app(name: str, predictor, add_routes: Callable[[fastapi.FastAPI, Any, B
     return application
 
 
-class Metrics:
-    """What /metrics shows."""
-
-    def __init__(self, registry: prometheus_client.CollectorRegistry):
-        labels = ["path", "status"]
-        self.requests = prometheus_client.Counter("requests", "Requests by path and status.", labels, registry=registry)
-        self.seconds = prometheus_client.Histogram("request_seconds", "From request to answer.", ["path"], registry=registry)
-        self.batch_sizes = prometheus_client.Histogram(
-            "batch_size", "Examples in one call of the predictor.", buckets=(1, 2, 4, 8, 16, 32), registry=registry
-        )
-
-
-class Guard:
-    """Stands before the application: refuses what is too large or has no token, counts, writes a log line for each request."""
-
-    def __init__(self, app, settings: ServeRequest, metrics: Metrics):
-        self.app, self.settings, self.metrics = app, settings, metrics
-
-    async def __call__(self, scope, receive, send) -> None:
-        if scope["type"] not in ("http", "websocket"):
-            await self.app(scope, receive, send)
-            return
-        started = time.perf_counter()
-        status = 500 if scope["type"] == "http" else 403  # what the client gets where nothing is sent
-
-        async def noting(message) -> None:
-            nonlocal status
-            status = 101 if message["type"] == "websocket.accept" else message.get("status", status)
-            await send(message)
-
-        try:
-            if self._is_allowed(scope):
-                await self.app(scope, self._limited(receive) if scope["type"] == "http" else receive, noting)
-            else:
-                refusal = JSONResponse({"detail": "A bearer token is needed."}, 401, {"WWW-Authenticate": "Bearer"})
-                await refusal(scope, receive, noting)
-        finally:
-            seconds, path = time.perf_counter() - started, getattr(scope.get("route"), "path", "other")
-            self.metrics.requests.labels(path, status).inc()
-            self.metrics.seconds.labels(path).observe(seconds)
-            entry = {"method": scope.get("method", "WEBSOCKET"), "path": scope["path"], "status": status, "ms": 1000 * seconds}
-            log.info(json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **entry}))
-
-    def _limited(self, receive):
-        """`receive`, which ends with 413 when the body has become too large."""
-        left = self.settings.max_megabytes * 1e6
-
-        async def limited():
-            nonlocal left
-            message = await receive()
-            left -= len(message.get("body", b""))
-            if left < 0:
-                raise HTTPException(413, f"The body is larger than {self.settings.max_megabytes:g} MB.")
-            return message
-
-        return limited
-
-    def _is_allowed(self, scope) -> bool:
-        if self.settings.token is None or scope["path"] in OPEN:
-            return True
-        given = dict(scope["headers"]).get(b"authorization", b"").removeprefix(b"Bearer ")
-        return hmac.compare_digest(given, self.settings.token.encode())
-
-
 def serve(
     name: str,
     predictor,
     add_routes: Callable[[fastapi.FastAPI, Any, Batcher], None],
-    add_page: Callable[[fastapi.FastAPI, Any], None],
+    load_page: Callable[[], Callable],
     settings: ServeRequest,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM; requests that have begun are answered first.
@@ -236,7 +167,7 @@ def serve(
         name: of the app.
         predictor: its Predictor.
         add_routes: see `make_app`.
-        add_page: `(application, predictor)`; adds the page with `--page`.
+        load_page: gives the `build` of the app's demo.py; called with `--page` alone, as gradio takes seconds to import.
         settings: see there.
 
     Raises:
@@ -246,7 +177,9 @@ def serve(
     if settings.page:
         if importlib.util.find_spec("gradio") is None:
             raise UserError(f"--page needs gradio. make {name}-demo installs it.")
-        add_page(application, predictor)
+        from shared.demo import mount
+
+        mount(application, name, predictor, load_page())
     try:
         listening = socket.create_server((settings.host, settings.port))
     except OSError as error:
@@ -256,7 +189,7 @@ def serve(
     # Each connection inherits it; asyncio sees no TCP in a socket made here, and small answers would wait 40 ms for Nagle.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
     logging.basicConfig(stream=sys.stderr, format="%(message)s")
-    log.setLevel(logging.INFO)
+    LOG.setLevel(logging.INFO)
     url = "http://{}:{}".format(*listening.getsockname()[:2])
     print(f"{predictor.folder} is served at {url}  (/docs, /metrics). Ctrl-C ends it.", flush=True)
     if settings.token is None and settings.host not in LOCAL:

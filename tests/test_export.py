@@ -79,12 +79,12 @@ def test_a_run_does_not_end_by_its_export(tmp_path, capsys):
 
 def test_a_model_that_computes_in_16_bits_is_exported_in_float32(tmp_path):
     model, expected = make_model("mixed_bfloat16"), make_model()
-    exported = export.in_float32(model)
+    exported = onnx_export.in_float32(model)
     row = export.write_onnx(tmp_path, exportable_of(exported))
     assert float(row["difference"]) < 1e-5
     x = np.random.default_rng(2).normal(size=(7, 5, 3)).astype("float32")
     np.testing.assert_allclose(OnnxModel(tmp_path / ONNX)(x=x)["outputs"], expected(x), atol=1e-5)
-    assert export.in_float32(expected) is expected
+    assert onnx_export.in_float32(expected) is expected
 
 
 def test_rounded_weights_may_change_answers_but_not_the_metric(tmp_path):

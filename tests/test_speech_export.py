@@ -20,7 +20,7 @@ from apps.speech.config import PRESETS
 from apps.speech.export import exportable
 from apps.speech.model import build_model, build_servable
 from apps.speech.predict import Predictor
-from shared import export, runs
+from shared import export, onnx_export, runs
 from shared.cli import UserError
 from shared.inference import OnnxModel
 
@@ -56,7 +56,7 @@ def run(request, speech, tmp_path_factory):
         with runs.open_run("speech", config, about) as opened:
             servable = servable_of(config, len(names))
             servable.save(opened.path / "model.keras")
-            export.write_after_training("speech", opened.path, lambda saved: exportable(config, saved, speech.validation))
+            export.write_after_training("speech", opened.path, lambda saved: exportable(config, saved, speech))
             metrics = {"app": "speech", "dataset": "sample", "preset": "smoke", "class_names": names}
             folder = opened.finish(metrics | {"stream": {"threshold": 1.0}})
         return folder.absolute()
@@ -151,7 +151,7 @@ def test_export_compares_every_format_and_shows_what_it_found(run, monkeypatch, 
 def test_a_network_of_16_bits_is_exported_in_32(speech, tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
     servable = servable_of(TINY, len(speech.test.class_names))
-    row = export.write_onnx(tmp_path, exportable(TINY, servable, speech.validation))
+    row = export.write_onnx(tmp_path, exportable(TINY, onnx_export.in_float32(servable), speech))
     assert float(row["difference"]) < 1e-5
     sounds = audio.to_float(speech.validation.waveforms)
     np.testing.assert_allclose(Predictor(tmp_path).probabilities(sounds), servable.predict_on_batch(sounds), atol=0.05)

@@ -19,7 +19,7 @@ from apps.weather import config, data, predict, sample, segments
 from apps.weather.config import DEFAULT
 from apps.weather.export import write
 from apps.weather.model import build_model, build_servable
-from shared import export, runs
+from shared import export, onnx_export, runs
 from shared.cli import UserError
 from shared.inference import ONNX, OnnxModel
 from shared.training import Training
@@ -99,7 +99,7 @@ def test_a_network_of_mixed_precision_is_exported_in_float32(tmp_path):
     servable = servable_of(TINY)
     decoder = servable.get_layer("network").get_layer("decoder")
     assert {part.compute_dtype for part in (decoder.cell, decoder.cell.cell, decoder.cell.head)} == {"bfloat16"}
-    exported = export.in_float32(servable)
+    exported = onnx_export.in_float32(servable)
     write(TINY, exported, tmp_path)
     found = OnnxModel(tmp_path / ONNX)(history=histories(5))["quantiles"]
     np.testing.assert_allclose(found, np.asarray(exported(histories(5))), rtol=0, atol=1e-4)

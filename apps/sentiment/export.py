@@ -8,10 +8,10 @@ from keras import layers, ops
 
 from apps.sentiment import data, text  # noqa: F401  text registers `standardize`, which the saved model names
 from apps.sentiment.config import Config
-from apps.sentiment.data import Reviews
 from apps.sentiment.predict import VOCABULARY, Predictor
 from apps.sentiment.words import Vocabulary, normalize
-from shared import export, runs
+from shared import export
+from shared.data import Splits
 from shared.inference import ONNX
 from shared.onnx_export import write_onnx
 from shared.settings import ExportRequest
@@ -19,18 +19,12 @@ from shared.settings import ExportRequest
 
 def export_run(request: ExportRequest) -> None:
     """Write a run's model in every format, each compared with the Keras model on validation reviews."""
-    export.use_one_thread()
-    folder, _ = runs.load("sentiment", request.run)
-    config = runs.read_config(folder, Config)
-    servable = keras.models.load_model(folder / "model.keras", compile=False)
-    reviews = data.load(config)
-    export.write_all(folder, exportable(config, servable, reviews.validation), reviews)
+    export.export_run("sentiment", request.run, Config, data.load, exportable)
 
 
-def exportable(config: Config, servable: keras.Model, reviews: Reviews) -> export.Exportable:
-    """What `shared.export` needs to know; `reviews` are those of validation."""
-    servable = export.in_float32(servable)
-    texts, labels = reviews.texts[: export.EXAMPLES], reviews.labels[: export.EXAMPLES]
+def exportable(config: Config, servable: keras.Model, reviews: Splits) -> export.Exportable:
+    """What `shared.export` needs to know; its examples are validation reviews."""
+    texts, labels = (part[: export.EXAMPLES] for part in (reviews.validation.texts, reviews.validation.labels))
     return export.Exportable(
         servable=servable,
         examples=texts,

@@ -1,5 +1,6 @@
 """A run behind HTTP: make sentiment-serve, then POST /predict {"texts": ["..."]}."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import fastapi
@@ -28,7 +29,7 @@ class Answer(BaseModel):
 def serve_run(request: ServeRequest) -> None:
     """Serve a run until Ctrl-C."""
     predictor = Predictor(inference.find("sentiment", request.run), request.threads)
-    serve.serve("sentiment", predictor, add_routes, add_page, request)
+    serve.serve("sentiment", predictor, add_routes, load_page, request)
 
 
 def add_routes(application: fastapi.FastAPI, _predictor: Predictor, batcher: serve.Batcher) -> None:
@@ -41,9 +42,8 @@ def add_routes(application: fastapi.FastAPI, _predictor: Predictor, batcher: ser
         return await batcher.ask(question.texts)
 
 
-def add_page(application: fastapi.FastAPI, predictor: Predictor) -> None:
-    """Add the page for a browser, at /."""
-    from apps.sentiment.demo import build  # gradio takes seconds to import
-    from shared.demo import mount
+def load_page() -> Callable[[Predictor], None]:
+    """What builds the page for a browser."""
+    from apps.sentiment.demo import build
 
-    mount(application, "sentiment", predictor, build)
+    return build

@@ -96,7 +96,7 @@ def train(config: Config, reviews: Splits) -> Path:
         checkpoints.restore_best(network, run.path)
         servable = build_servable(experiment.vectorizer, network)
         servable.save(run.path / "model.keras")
-        export.write_after_training("sentiment", run.path, lambda saved: exportable(config, saved, reviews.validation))
+        export.write_after_training("sentiment", run.path, lambda saved: exportable(config, saved, reviews))
         evaluation, probabilities = evaluate(config, experiment)
         metrics = training.describe("sentiment", config, experiment, resume) | evaluation
         pretrained = pretraining.read_progress(run.path)

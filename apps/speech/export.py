@@ -7,31 +7,26 @@ import numpy as np
 
 from apps.speech import audio, data
 from apps.speech.config import Config
-from apps.speech.data import Clips
 from apps.speech.features import ConvolvedLogMelSpectrogram, LogMelSpectrogram
 from apps.speech.model import build_streamer  # its imports register the layers that the saved model is made of
 from apps.speech.predict import STREAMER, Predictor
-from shared import export, runs
+from shared import export
+from shared.data import Splits
 from shared.inference import ONNX
-from shared.onnx_export import write_onnx
+from shared.onnx_export import in_float32, write_onnx
 from shared.settings import ExportRequest
 
 
 def export_run(request: ExportRequest) -> None:
     """Write a run's model in every format, each compared with the Keras model on validation clips."""
-    export.use_one_thread()
-    folder, _ = runs.load("speech", request.run)
-    config = runs.read_config(folder, Config)
-    servable = keras.models.load_model(folder / "model.keras", compile=False)
-    speech = data.load(config)
-    export.write_all(folder, exportable(config, servable, speech.validation), speech)
+    export.export_run("speech", request.run, Config, data.load, exportable)
 
 
-def exportable(config: Config, servable: keras.Model, clips: Clips) -> export.Exportable:
-    """What `shared.export` needs to know; `clips` are those of validation."""
+def exportable(config: Config, servable: keras.Model, speech: Splits) -> export.Exportable:
+    """What `shared.export` needs to know; its examples are validation clips."""
+    clips = speech.validation
     rows = slice(None, None, -(-len(clips.labels) // export.EXAMPLES))  # they may be in the order of their words
     waveforms, labels = audio.to_float(clips.waveforms[rows]), clips.labels[rows]
-    servable = export.in_float32(servable)
     return export.Exportable(
         servable=servable,
         examples=list(waveforms),
@@ -48,7 +43,7 @@ def write(config: Config, servable: keras.Model, folder: Path) -> None:
     """Write what `Predictor` reads: model.onnx and, for a network that can carry its state through a stream, streamer.onnx."""
     write_onnx(servable, folder / ONNX, replace=_without_fft)
     if config.streamable:
-        streamer = export.in_float32(build_streamer(config, servable.get_layer("network")))
+        streamer = in_float32(build_streamer(config, servable.get_layer("network")))
         write_onnx(streamer, folder / STREAMER, replace=_without_fft)
 
 

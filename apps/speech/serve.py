@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -81,7 +81,7 @@ class CommandStream:
 def serve_run(request: ServeRequest) -> None:
     """Serve a run until Ctrl-C."""
     predictor = Predictor(inference.find("speech", request.run), request.threads)
-    serve.serve("speech", predictor, add_routes, add_page, request)
+    serve.serve("speech", predictor, add_routes, load_page, request)
 
 
 def add_routes(application: fastapi.FastAPI, predictor: Predictor, batcher: serve.Batcher) -> None:
@@ -118,12 +118,11 @@ def add_routes(application: fastapi.FastAPI, predictor: Predictor, batcher: serv
                 await websocket.close(UNSUPPORTED, str(problem)[:MAX_REASON])
 
 
-def add_page(application: fastapi.FastAPI, predictor: Predictor) -> None:
-    """Add the page for a browser, at /."""
-    from apps.speech.demo import build  # gradio takes seconds to import
-    from shared.demo import mount
+def load_page() -> Callable[[Predictor], None]:
+    """What builds the page for a browser."""
+    from apps.speech.demo import build
 
-    mount(application, "speech", predictor, build)
+    return build
 
 
 async def _frames(websocket: WebSocket) -> AsyncIterator[np.ndarray]:

@@ -83,7 +83,7 @@ def train(config: Config, speech: Speech) -> Path:
         checkpoints.restore_best(network, run.path)
         servable = build_servable(network)
         servable.save(run.path / "model.keras")
-        export.write_after_training("speech", run.path, lambda saved: exportable(config, saved, speech.validation))
+        export.write_after_training("speech", run.path, lambda saved: exportable(config, saved, speech))
         evaluation, probabilities = evaluate(config, experiment, servable)
         metrics = training.describe("speech", config, experiment, resume) | evaluation
         mistakes = report.write(run.path, metrics, speech.test, probabilities)

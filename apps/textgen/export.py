@@ -12,7 +12,8 @@ from apps.textgen import characters, data
 from apps.textgen.characters import Text
 from apps.textgen.config import Config
 from apps.textgen.predict import VOCABULARY, Predictor
-from shared import export, litert_export, rnn, runs
+from shared import export, litert_export, rnn
+from shared.data import Splits
 from shared.inference import ONNX
 from shared.onnx_export import write_onnx
 from shared.settings import ExportRequest
@@ -22,18 +23,12 @@ LENGTH = 256  # characters that an example has, in a text that is twice as long 
 
 def export_run(request: ExportRequest) -> None:
     """Write a run's model in every format, each compared with the Keras model on pieces of the validation text."""
-    export.use_one_thread()
-    folder, _ = runs.load("textgen", request.run)
-    config = runs.read_config(folder, Config)
-    servable = keras.models.load_model(folder / "model.keras", compile=False)
-    text = data.load(config)
-    export.write_all(folder, exportable(config, servable, text.validation), text)
+    export.export_run("textgen", request.run, Config, data.load, exportable)
 
 
-def exportable(config: Config, servable: keras.Model, text: Text) -> export.Exportable:
-    """What `shared.export` needs to know; `text` is that of validation."""
-    servable = export.in_float32(servable)
-    examples, following = pieces(text)
+def exportable(config: Config, servable: keras.Model, text: Splits) -> export.Exportable:
+    """What `shared.export` needs to know; its examples are pieces of the validation text."""
+    examples, following = pieces(text.validation)
     numbers = np.arange(len(examples))
     targets = characters.encode(Text(following, np.array([len(following)])), _vocabulary(servable)).characters
     return export.Exportable(

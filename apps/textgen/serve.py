@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Literal, NamedTuple
 
@@ -78,7 +78,7 @@ class Example(NamedTuple):
 def serve_run(request: ServeRequest) -> None:
     """Serve a run until Ctrl-C."""
     predictor = Predictor(inference.find("textgen", request.run), request.threads)
-    serve.serve("textgen", predictor, add_routes, add_page, request)
+    serve.serve("textgen", predictor, add_routes, load_page, request)
 
 
 def add_routes(application: fastapi.FastAPI, predictor: Predictor, batcher: serve.Batcher) -> None:
@@ -99,12 +99,11 @@ def add_routes(application: fastapi.FastAPI, predictor: Predictor, batcher: serv
         return StreamingResponse(streams.events(example), media_type="text/event-stream")
 
 
-def add_page(application: fastapi.FastAPI, predictor: Predictor) -> None:
-    """Add the page for a browser, at /."""
-    from apps.textgen.demo import build  # gradio takes seconds to import
-    from shared.demo import mount
+def load_page() -> Callable[[Predictor], None]:
+    """What builds the page for a browser."""
+    from apps.textgen.demo import build
 
-    mount(application, "textgen", predictor, build)
+    return build
 
 
 def write(predictor: Predictor, examples: list[Example]) -> list[dict]:

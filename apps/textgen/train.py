@@ -98,7 +98,7 @@ def train(config: Config, text: Splits) -> Path:
         generator.set_weights(network.get_weights())
         servable = build_servable(config, experiment.vocabulary, generator)
         servable.save(run.path / "model.keras")
-        export.write_after_training("textgen", run.path, lambda saved: exportable(config, saved, text.validation))
+        export.write_after_training("textgen", run.path, lambda saved: exportable(config, saved, text))
         metrics = training.describe("textgen", config, experiment, resume) | evaluate(config, experiment)
         report.write(run.path, metrics, sample.make(length=1000))
         path = run.finish(metrics)

@@ -57,7 +57,7 @@ def predict(args: list[str]) -> None:
 
 
 def export(args: list[str]) -> None:
-    """Write a run's model for other programs: ONNX, SavedModel; each is compared with the Keras model."""
+    """Write a run's model for other programs, each file compared with the Keras model."""
     request = tyro.cli(ExportRequest, prog="python -m apps.weather export", description=export.__doc__, args=args)
     runs.find("weather", request.run)  # a run that is not there is answered before TensorFlow is imported
     from apps.weather.export import export_run

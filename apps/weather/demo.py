@@ -41,11 +41,11 @@ def build(predictor: Predictor) -> None:
             raise gr.Error(str(error).replace(f"{Path(file).parent}/", ""), print_exception=False) from None
         every, of_target = tables(found)
         output = save_bytes_to_cache(every.to_csv().encode(), "forecast.csv", download.GRADIO_CACHE)
-        told = f"`{found['target']}`, forecast from {pd.Timestamp(found['origin']):{MINUTES}}."
+        note = f"`{found['target']}`, forecast from {pd.Timestamp(found['origin']):{MINUTES}}."
         if past.newer:
-            told += f" The newest {past.newer} rows are not whole."
+            note += f" The newest {past.newer} rows are not whole."
         shown = of_target.map("{:,.2f}".format).set_axis(of_target.index.strftime(MINUTES)).reset_index()
-        return told, draw(past, of_target), shown, gr.DownloadButton(value=output, interactive=True)
+        return note, draw(past, of_target), shown, gr.DownloadButton(value=output, interactive=True)
 
     button.click(answer, file, [origin, plot, table, download], api_name=False)
 

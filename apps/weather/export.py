@@ -9,7 +9,7 @@ from apps.weather import data, model  # noqa: F401  model registers the layers t
 from apps.weather.config import Config
 from apps.weather.data import Series
 from apps.weather.predict import QUANTILES, Predictor
-from shared import export, runs
+from shared import export
 from shared.inference import ONNX
 from shared.onnx_export import write_onnx
 from shared.settings import ExportRequest
@@ -19,17 +19,11 @@ SAME = 1e-3  # standard deviations of a column: forecasts that differ by less ar
 
 def export_run(request: ExportRequest) -> None:
     """Write a run's model in every format, each compared with the Keras model on validation windows."""
-    export.use_one_thread()
-    folder, _ = runs.load("weather", request.run)
-    config = runs.read_config(folder, Config)
-    servable = keras.models.load_model(folder / "model.keras", compile=False)
-    series = data.load(config)
-    export.write_all(folder, exportable(config, servable, series), series)
+    export.export_run("weather", request.run, Config, data.load, exportable)
 
 
 def exportable(config: Config, servable: keras.Model, series: Series) -> export.Exportable:
     """What `shared.export` needs to know; its examples are histories of validation, spread evenly."""
-    servable = export.in_float32(servable)
     windows, origins = series.windows, series.origins.validation
     origins = origins[np.linspace(0, len(origins) - 1, min(len(origins), export.EXAMPLES)).astype(int)]
     measured = np.where(series.imputed, np.nan, series.values)[:, series.target]

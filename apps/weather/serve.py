@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import Annotated, Any
 
@@ -37,7 +38,7 @@ class Answer(BaseModel):
 def serve_run(request: ServeRequest) -> None:
     """Serve a run until Ctrl-C."""
     predictor = Predictor(inference.find("weather", request.run), request.threads)
-    serve.serve("weather", predictor, add_routes, add_page, request)
+    serve.serve("weather", predictor, add_routes, load_page, request)
 
 
 def add_routes(application: fastapi.FastAPI, _predictor: Predictor, batcher: serve.Batcher) -> None:
@@ -61,12 +62,11 @@ def add_routes(application: fastapi.FastAPI, _predictor: Predictor, batcher: ser
         return answer
 
 
-def add_page(application: fastapi.FastAPI, predictor: Predictor) -> None:
-    """Add the page for a browser, at /."""
-    from apps.weather.demo import build  # gradio takes seconds to import
-    from shared.demo import mount
+def load_page() -> Callable[[Predictor], None]:
+    """What builds the page for a browser."""
+    from apps.weather.demo import build
 
-    mount(application, "weather", predictor, build)
+    return build
 
 
 def to_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
