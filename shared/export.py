@@ -68,8 +68,9 @@ class Exportable:
         score: from the answers to all `examples`.
         same: which of two answers each are the same decision, `(n,)`.
         write: writes model.onnx and what `Predictor` needs beside it into a folder.
-        ask_onnx: from such a folder, and the number of threads, to its answers.
+        ask_onnx: by the name of an ONNX file, from such a folder and the number of threads to its answers.
         litert: what is converted to LiteRT; None: nothing.
+        int8: what is converted with weights of 8 bits; None: `litert`.
     """
 
     servable: keras.Model
@@ -79,8 +80,9 @@ class Exportable:
     score: Callable[[np.ndarray], float]
     same: Callable[[np.ndarray, np.ndarray], np.ndarray]
     write: Callable[[Path], None]
-    ask_onnx: Callable[[Path, int], Answer]
+    ask_onnx: dict[str, Callable[[Path, int], Answer]]
     litert: LiteRt | None = None
+    int8: LiteRt | None = None
 
     @functools.cached_property
     def _graph(self) -> Callable:
@@ -125,18 +127,25 @@ def write_after_training(app: str, folder: Path, describe: Callable[[keras.Model
         print(f"warning: no {ONNX}, which make {app}-predict needs: {reason}", file=sys.stderr)
 
 
-def write_onnx(folder: Path, exportable: Exportable) -> dict[str, Any]:
-    """Write model.onnx and what stands beside it into `folder`, if it answers as the Keras model. Returns the report's row.
+def write_onnx(folder: Path, exportable: Exportable) -> list[dict[str, Any]]:
+    """Write the ONNX files and what stands beside them into `folder`, if they answer as the Keras model.
+
+    Returns:
+        The report's rows.
 
     Raises:
-        UserError: if it does not; `folder` is left as it was.
+        UserError: if one does not; `folder` is left as it was.
     """
     with _beside(folder / "onnx") as part:
         exportable.write(part)
-        row = _compare("ONNX", part, exportable, exportable.ask_onnx(part, 1))
+        rows = [_compare(_title(name), part / name, exportable, ask(part, 1)) for name, ask in exportable.ask_onnx.items()]
         for file in part.iterdir():
             file.replace(folder / file.name)
-    return row
+    return rows
+
+
+def _title(file: str) -> str:
+    return "ONNX" if file == ONNX else f"ONNX, {Path(file).stem}"
 
 
 def write_all(folder: Path, exportable: Exportable, data: Splits) -> None:
@@ -152,7 +161,7 @@ def write_all(folder: Path, exportable: Exportable, data: Splits) -> None:
     """
     if data.fingerprint != runs.read_json(folder / "environment.json")["data_fingerprint"]:
         print(f"warning: {data.name} is not the data that this run was trained on; the comparison holds all the same.")
-    rows = [_compare("Keras", folder / "model.keras", exportable, exportable.ask_keras), write_onnx(folder, exportable)]
+    rows = [_compare("Keras", folder / "model.keras", exportable, exportable.ask_keras), *write_onnx(folder, exportable)]
     with _beside(folder / "export") as part:
         saved_model = part / "saved_model"
         exportable.servable.export(saved_model, verbose=False)
@@ -183,7 +192,7 @@ def write_all(folder: Path, exportable: Exportable, data: Splits) -> None:
 
 
 def _write_litert(file: Path, exportable: Exportable, int8: bool = False) -> dict[str, Any]:
-    litert = exportable.litert
+    litert = (exportable.int8 if int8 else None) or exportable.litert
     litert_export.write_litert(litert.model, file, litert.shapes, int8)
     ask = litert.ask(litert_export.LiteRtModel(file))
     return _compare("LiteRT, int8" if int8 else "LiteRT", file, exportable, ask, rounded=int8)

@@ -92,6 +92,8 @@ class LiteRtModel:
     def __init__(self, file: Path, threads: int = 1):
         self.interpreter = Interpreter(str(file), num_threads=threads)  # kept: the runner computes in its memory
         self.runner = self.interpreter.get_signature_runner()
+        details = self.runner.get_input_details()
+        self.inputs = {name: tf.TensorSpec(one["shape"], one["dtype"], name) for name, one in details.items()}
 
     def __call__(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         return self.runner(**inputs)

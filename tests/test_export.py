@@ -38,12 +38,12 @@ def exportable_of(model, wrong=0.0):
         score=lambda answers: float(answers.mean()),
         same=lambda one, other: (one > 0).all(axis=1) == (other > 0).all(axis=1),
         write=lambda folder: onnx_export.write_onnx(model, folder / ONNX),
-        ask_onnx=ask_onnx,
+        ask_onnx={ONNX: ask_onnx},
     )
 
 
 def test_what_answers_as_keras_is_kept(tmp_path):
-    row = export.write_onnx(tmp_path, exportable_of(make_model()))
+    [row] = export.write_onnx(tmp_path, exportable_of(make_model()))
     assert [path.name for path in tmp_path.iterdir()] == [ONNX]
     assert row["format"] == "ONNX"
     assert row["same answer"] == 1
@@ -80,7 +80,7 @@ def test_a_run_does_not_end_by_its_export(tmp_path, capsys):
 def test_a_model_that_computes_in_16_bits_is_exported_in_float32(tmp_path):
     model, expected = make_model("mixed_bfloat16"), make_model()
     exported = onnx_export.in_float32(model)
-    row = export.write_onnx(tmp_path, exportable_of(exported))
+    [row] = export.write_onnx(tmp_path, exportable_of(exported))
     assert float(row["difference"]) < 1e-5
     x = np.random.default_rng(2).normal(size=(7, 5, 3)).astype("float32")
     np.testing.assert_allclose(OnnxModel(tmp_path / ONNX)(x=x)["outputs"], expected(x), atol=1e-5)

@@ -1,5 +1,6 @@
 """The speech app as a user meets it: own folders, the sample, train, resume, predict, and what can go wrong."""
 
+import itertools
 import json
 import re
 import subprocess
@@ -14,6 +15,7 @@ import pandas as pd
 import pytest
 import soundfile
 import tensorflow as tf
+from matplotlib.text import Text
 from sklearn.metrics import accuracy_score, log_loss, precision_score, recall_score
 
 from apps.speech import __main__ as commands
@@ -82,7 +84,7 @@ def test_run_folder_is_whole(run_folder):
         *("model.keras", "model.onnx", "report.md", "logs", "plots", "speakers.csv"),
     }
     plots = {path.stem for path in (run_folder / "plots").iterdir()}
-    assert plots == {"augmentation", "false_alarms", "training", *classification.PLOTS}
+    assert plots == {"augmentation", "detections", "false_alarms", "training", *classification.PLOTS}
     metrics = json.loads((run_folder / "metrics.json").read_text())
     assert metrics["dataset"] == "words"
     assert metrics["class_names"] == ["go", "stop", "_silence_"]
@@ -92,8 +94,10 @@ def test_run_folder_is_whole(run_folder):
     assert metrics["warnings"] == []
     speakers = pd.read_csv(run_folder / "speakers.csv", index_col="speaker")
     assert speakers["clips"].sum() == 4
-    assert 0 <= metrics["stream"]["hits"] <= metrics["stream"]["commands"]
-    assert report.describe_stream(metrics["stream"]) in (run_folder / "report.md").read_text()
+    assert [*metrics["stream"]] == ["window"]  # it sees a clip as a whole
+    found = metrics["stream"]["window"]
+    assert 0 <= found["hits"] <= found["commands"]
+    assert f"| {found['hits']} of {found['commands']} |" in (run_folder / "report.md").read_text()
     with zipfile.ZipFile(run_folder / "model.keras") as model:  # predict loads it without knowing the optimizer
         assert "Adam" not in model.read("config.json").decode()
 
@@ -140,8 +144,14 @@ def test_settings_compose_and_a_network_made_for_it_may_carry_its_state(monkeypa
     config = replace(TINY, filters=(), top_db=None, pooling="last", recurrent=replace(TINY.recurrent, **options))
     run(config, epochs=1, precision="mixed_bfloat16", clipping="adaptive")
     capsys.readouterr()
-    for carry_state, how in ((False, "A window slides"), (True, "The state is carried")):
-        predict.predict(Request(stream="words/go/speaker1_nohash_0.wav", threshold=0.0, carry_state=carry_state))
+    modes = {
+        None: "A window",
+        "window": "A window slides",
+        "carried": "The state is carried",
+        "reset": "until there is silence",
+    }
+    for mode, how in modes.items():
+        predict.predict(Request(stream="words/go/speaker1_nohash_0.wav", threshold=0.0, mode=mode))
         shown = capsys.readouterr()
         assert how in shown.err
         assert shown.out.split()[2] in ("go", "stop")
@@ -181,8 +191,8 @@ def test_predict_finds_commands_in_a_long_recording(beside_the_run, capsys):
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        ({}, "got 0 of the three"),
-        ({"clips": ("a.wav",), "microphone": True}, "got 2 of the three"),
+        ({}, "got 0 of the four"),
+        ({"clips": ("a.wav",), "microphone": True}, "got 2 of the four"),
         ({"clips": ("nowhere.wav",)}, "nowhere.wav: there is no such file"),
         ({"stream": "nowhere.wav"}, "nowhere.wav: there is no such file"),
         ({"clips": ("words/go",)}, r"words/go is a folder; expected a recording. Give the files in it, .* words/go/\*\.wav"),
@@ -191,7 +201,10 @@ def test_predict_finds_commands_in_a_long_recording(beside_the_run, capsys):
         ({"stream": "a.wav", "threshold": 45}, "--threshold is a probability, 0 to 1; got 45"),
         ({"stream": "a.wav", "threshold": float("nan")}, "--threshold is a probability"),
         ({"clips": ("a.wav",), "threshold": 0.5}, "are for --stream and --microphone"),
-        ({"stream": "words/go/speaker1_nohash_0.wav", "carry_state": True}, "--carry-state needs a network"),
+        (
+            {"stream": "words/go/speaker1_nohash_0.wav", "mode": "carried"},
+            "--mode carried is not for this network, which has window",
+        ),
     ],
 )
 def test_predict_says_what_is_wrong(beside_the_run, request_, message):
@@ -523,24 +536,36 @@ def test_baseline_sees_pooled_coefficients():
     np.testing.assert_allclose(rows[1], expected, rtol=1e-4)
 
 
-def test_small_preset_has_under_80_000_parameters():
-    config = PRESETS["small"]
+def test_streaming_preset_reads_each_frame_once_and_has_under_80_000_parameters():
+    config = PRESETS["streaming"]
+    assert config.streamable
+    assert config.mode == "carried"
     network = build_model(config, 12, np.zeros(config.n_mfcc), np.ones(config.n_mfcc))
     assert network.count_params() < 80_000
 
 
-def test_augmentation_is_drawn(tmp_path):
+def test_augmentation_is_drawn(tmp_path, monkeypatch):
     config = replace(TINY, data=None)
     rng = np.random.default_rng(0)
     clips = data.Clips(
-        audio.to_int16(0.1 * rng.normal(size=(6, RATE))), np.arange(6) % 3, ("go", "stop", "_silence_"), list("abcdef")
+        audio.to_int16(0.1 * rng.normal(size=(6, RATE))),
+        np.arange(6) % 3,
+        ("go", "turn_the_lights_off", "_silence_"),
+        list("abcdef"),
     )
     (tmp_path / "plots").mkdir()
     speech = data.Speech(clips, clips, clips, "noise", "", audio.make_noise(3 * RATE, RATE, 0), ())
+    figures, save = [], report.save_figure
+    monkeypatch.setattr(report, "save_figure", lambda figure, *args: figures.append(figure) or save(figure, *args))
     report.show_augmentation(tmp_path, config, build_features(config), speech)
     assert (tmp_path / "plots" / "augmentation.png").stat().st_size > 3_000
+    labels = figures[0].findobj(lambda artist: isinstance(artist, Text) and re.search("augmented$|it is$", artist.get_text()))
+    boxes = [label.get_window_extent() for label in labels]
+    assert len(boxes) == 6
+    assert not [(one, other) for one, other in itertools.combinations(boxes, 2) if one.overlaps(other)]
     tags = [tag for tag, _ in events_of(tmp_path / "logs" / "report")]
-    assert [tag for tag in tags if "clips/1" in tag] == 2 * ["clips/1: go, as it is"] + 2 * ["clips/1: go, augmented"]
+    names = [f"clips/1: go, {how}" for how in ("as it is", "augmented")]
+    assert [tag for tag in tags if "clips/1" in tag] == [tag for name in names for tag in (name, f"{name}, MFCC")]
 
 
 def test_runs_names_the_metric(beside_the_run, capsys):

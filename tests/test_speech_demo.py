@@ -53,7 +53,9 @@ def predictor(sound):
         write(TINY, servable, opened.path)
         (opened.path / "report.md").write_text("# Never trained")
         (opened.path / "plots").mkdir(exist_ok=True)
-        folder = opened.finish(metrics | {"stream": {"threshold": THRESHOLD}, "test": {"network": {"accuracy": 0.25}}})
+        folder = opened.finish(
+            metrics | {"stream": {"window": {"threshold": THRESHOLD}}, "test": {"network": {"accuracy": 0.25}}}
+        )
     return Predictor(folder.absolute())
 
 

@@ -17,12 +17,13 @@ import tensorflow as tf
 from apps.speech import __main__ as commands
 from apps.speech import audio, data
 from apps.speech.config import PRESETS
-from apps.speech.export import exportable
+from apps.speech.export import exportable, for_microcontrollers
 from apps.speech.model import build_model, build_servable
 from apps.speech.predict import Predictor
 from shared import export, onnx_export, runs
 from shared.cli import UserError
 from shared.inference import OnnxModel
+from shared.litert_export import LiteRtModel, write_litert
 
 REPOSITORY = Path(__file__).parent.parent
 SMOKE = PRESETS["smoke"]
@@ -58,7 +59,7 @@ def run(request, speech, tmp_path_factory):
             servable.save(opened.path / "model.keras")
             export.write_after_training("speech", opened.path, lambda saved: exportable(config, saved, speech))
             metrics = {"app": "speech", "dataset": "sample", "preset": "smoke", "class_names": names}
-            folder = opened.finish(metrics | {"stream": {"threshold": 1.0}})
+            folder = opened.finish(metrics | {"stream": {mode: {"threshold": 1.0} for mode in ("window", "carried", "reset")}})
         return folder.absolute()
 
 
@@ -114,7 +115,7 @@ def test_the_command_imports_little(run, speech, tmp_path):
         "print(sorted(heavy & set(sys.modules)))"
     )
     clip, streamed = str(tmp_path / "clip.wav"), (run / "streamer.onnx").exists()
-    for arguments, lines in (([clip], 2), (["--stream", clip, *(["--carry-state"] if streamed else [])], 1)):
+    for arguments, lines in (([clip], 2), (["--stream", clip, *(["--mode", "carried"] if streamed else [])], 1)):
         command = [sys.executable, "-c", code, str(run), *arguments]
         answer = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
         assert len(answer.stdout.splitlines()) == lines, answer.stderr
@@ -136,7 +137,8 @@ def test_export_compares_every_format_and_shows_what_it_found(run, monkeypatch, 
     report = (run / "export" / "report.md").read_text()
     rows = {line.split(" | ")[0].strip("| "): line.strip("| ").split(" | ")[1:] for line in report.splitlines() if "|" in line}
     assert rows["format"] == ["MB", "difference", "same answer", "accuracy", "ms per example"]
-    for name in ("Keras", "ONNX", "SavedModel"):
+    assert [*rows][2:7] == ["Keras", "ONNX", "ONNX, streamer", "SavedModel", "LiteRT"]  # int8 too, if random weights bear it
+    for name in ("Keras", "ONNX", "ONNX, streamer", "SavedModel", "LiteRT"):
         assert name in printed
         assert float(rows[name][1]) < 1e-4
         assert float(rows[name][2]) == 1
@@ -148,10 +150,21 @@ def test_export_compares_every_format_and_shows_what_it_found(run, monkeypatch, 
     np.testing.assert_allclose(served, Predictor(run).probabilities(sound), atol=1e-5)
 
 
+def test_a_step_from_the_coefficients_answers_as_the_network(speech, tmp_path):
+    """Of LiteRT, in 32 bits; what 8 bits cost is measured at every export."""
+    config = replace(STREAMED, filters=(4, 4))
+    servable = servable_of(config, len(speech.test.class_names))
+    step = for_microcontrollers(config, servable)
+    write_litert(step.model, tmp_path / "step.tflite", step.shapes)
+    clips = audio.to_float(speech.validation.waveforms[:5])
+    found = step.ask(LiteRtModel(tmp_path / "step.tflite"))(list(clips))
+    np.testing.assert_allclose(found, servable.predict_on_batch(clips), atol=1e-5)
+
+
 def test_a_network_of_16_bits_is_exported_in_32(speech, tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
     servable = servable_of(TINY, len(speech.test.class_names))
-    row = export.write_onnx(tmp_path, exportable(TINY, onnx_export.in_float32(servable), speech))
+    [row] = export.write_onnx(tmp_path, exportable(TINY, onnx_export.in_float32(servable), speech))
     assert float(row["difference"]) < 1e-5
     sounds = audio.to_float(speech.validation.waveforms)
     np.testing.assert_allclose(Predictor(tmp_path).probabilities(sounds), servable.predict_on_batch(sounds), atol=0.05)

@@ -212,6 +212,19 @@ def clips_of_noise(count=40):
     return Clips(rows, np.arange(count) % 4, names, [str(row) for row in range(count)])
 
 
+def test_the_end_of_another_clip_stands_before_each():
+    clips = np.random.default_rng(0).normal(size=(5, 100)).astype("float32")
+    lengths = set()
+    for step in range(40):
+        found = np.asarray(augment.with_lead(tf.constant(clips), 30, tf.constant([0, step])))
+        lead = found.shape[1] - 100
+        lengths.add(lead)
+        np.testing.assert_array_equal(found[:, lead:], clips)
+        np.testing.assert_array_equal(found[:, :lead], np.roll(clips, 1, axis=0)[:, 100 - lead :])
+    assert min(lengths) < 5
+    assert 25 < max(lengths) <= 30
+
+
 def test_an_epoch_depends_on_its_number_alone_and_has_every_clip_once():
     clips, noise = clips_of_noise(), audio.make_noise(RATE * 3, RATE, seed=0)
     config, steps = replace(DEFAULT, training=Training(batch_size=16)), 3

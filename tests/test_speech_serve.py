@@ -65,7 +65,7 @@ def predictor(sound, tmp_path_factory):
             servable.save(opened.path / "model.keras")
             write(TINY, servable, opened.path)
             metrics = {"app": "speech", "dataset": "sample", "preset": "smoke", "class_names": NAMES}
-            folder = opened.finish(metrics | {"stream": {"threshold": 0.3}})
+            folder = opened.finish(metrics | {"stream": {"window": {"threshold": 0.3}}})
         return Predictor(folder.absolute())
 
 
@@ -93,7 +93,7 @@ def post_file(client, content, name="clip.wav"):
 def detected(predictor, samples):
     """What `apps.speech.stream` finds in samples that are all there."""
     source = predictor.source()
-    detector = Detector(NAMES, source.seconds_per_posterior, predictor.metrics["stream"]["threshold"])
+    detector = Detector(NAMES, source.seconds_per_posterior, predictor.threshold())
     return [event._asdict() for event in detector.push(*source.push(samples))]
 
 
@@ -325,6 +325,18 @@ def test_a_stream_needs_the_token_too_and_is_counted(predictor, sound):
         wait_until(lambda: 'requests_total{path="/stream",status="101"} 1.0' in counted())
         assert 'requests_total{path="/stream",status="403"} 1.0' in counted()
         assert 'requests_total{path="other",status="401"} 3.0' in counted()
+
+
+def test_of_too_many_streams_the_last_is_refused_until_one_ends(predictor, sound):
+    with client_of(predictor, queue=1) as client:
+        with client.websocket_connect("/stream") as stream:
+            heard(stream, sound, RATE, 1)
+            with client.websocket_connect("/stream") as other, pytest.raises(WebSocketDisconnect) as refused:
+                other.receive_json()
+            assert (refused.value.code, refused.value.reason) == (1013, "Too many streams are open; try again.")
+        wait_until(lambda: 'requests_total{path="/stream",status="101"} 2.0' in client.get("/metrics").text)
+        with client.websocket_connect("/stream") as stream:
+            heard(stream, sound, RATE, 1)
 
 
 def wait_until(happened):

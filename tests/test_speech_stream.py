@@ -16,6 +16,7 @@ from apps.speech.predict import STREAMER
 from shared.inference import ONNX, OnnxModel
 
 RATE = 16_000
+AT_4_KHZ = replace(DEFAULT, sample_rate=4_000)
 SMOKE = PRESETS["smoke"]
 SMALL = replace(SMOKE, filters=(4, 6), recurrent=replace(SMOKE.recurrent, units=8, num_layers=2))
 ONE_WAY = replace(SMALL.recurrent, bidirectional=False)
@@ -52,6 +53,34 @@ def test_streamed_frame_by_frame_equals_the_network_on_the_whole(cell, filters, 
         from_mel = keras.Model(network.get_layer("mfcc").input, network.output)
         expected = np.asarray(keras.ops.softmax(from_mel(mel[:, : frame + 1])))[0]
         np.testing.assert_allclose(posteriors[number], expected, atol=1e-5)
+
+
+def test_what_was_heard_before_silence_is_forgotten(tmp_path):
+    """With `silence`, the posteriors after each piece in which the network hears it are those of a source that begins there."""
+    sound = 0.1 * np.random.default_rng(1).normal(size=RATE * 2).astype("float32")
+    config = replace(STREAMED, filters=(4, 6), recurrent=ONE_WAY)
+    write(config, build_servable(network_of(config)), tmp_path)
+    streamer = OnnxModel(tmp_path / STREAMER)
+    _, carried = stream.CarriedState(config, 4, streamer).push(sound)
+    silence = int(carried[1].argmax())  # the class heard when the first piece, of two posteriors, ends
+    _, reset = stream.CarriedState(config, 4, streamer, silence).push(sound)
+    np.testing.assert_allclose(reset[:2], carried[:2], atol=1e-6)
+    assert np.abs(reset[2:4] - carried[2:4]).max() > 1e-3
+    fresh = stream.CarriedState(config, 4, streamer)
+    fresh.kept = np.zeros(0, np.float32)
+    start = 2 * config.frames_per_output * config.hop_length - fresh.fft_length // 2
+    np.testing.assert_allclose(fresh.push(sound[start:])[1][:2], reset[2:4], atol=1e-5)
+
+
+def test_a_curve_holds_all_thresholds_and_the_fewest_false_accepts_at_80_percent():
+    found = evaluated(ToneModel(confused=1.0))
+    curve = found["curve"]
+    assert [point["threshold"] for point in curve] == pytest.approx(tracks.THRESHOLDS)
+    [chosen] = [point for point in curve if point["threshold"] == found["threshold"]]
+    assert chosen["detected"] == found["hits"] / found["commands"]
+    assert chosen["per_hour"] == found["false_accepts_per_hour"]
+    enough = [point["per_hour"] for point in curve if point["detected"] >= 0.8]
+    assert found["false_accepts_per_hour_at_80_percent"] == min(enough) > 0
 
 
 def test_sliding_window_shows_the_network_each_window_once():
@@ -106,12 +135,11 @@ def test_the_threshold_is_that_of_the_validation_track(monkeypatch):
             return steps / 10, np.where(loud[:, None], [self.certainty, 0.0, 1 - self.certainty], [0.4, 0.0, 0.6])
 
     certainties = iter([0.6, 0.3, 0.3])
-    monkeypatch.setattr(stream, "SlidingWindow", lambda config, num_classes, network: Source(next(certainties)))
     monkeypatch.setattr(tracks, "TRACK_SECONDS", 60.0)
     rows = np.full((30, 4_000), 20_000, np.int16)
     rows[-1] = 0
     clips = Clips(rows, np.array([0] * 29 + [2]), ("go", "stop", "_silence_"), ["a"] * 30)
-    found = tracks.evaluate(replace(DEFAULT, sample_rate=4_000), None, clips, clips)
+    found = tracks.evaluate(AT_4_KHZ, {"window": lambda: Source(next(certainties))}, clips, clips)["window"]
     assert 0.4 < found["threshold"] <= 0.6
     assert 0.9 < found["minutes"] < 1.05
     assert found["commands"] > 10
@@ -173,7 +201,7 @@ class ToneModel:
 
 def evaluated(model):
     clips = clips_of_tones()
-    return tracks.evaluate(replace(DEFAULT, sample_rate=4_000), model, clips, clips)
+    return tracks.evaluate(AT_4_KHZ, stream.sources(AT_4_KHZ, clips.class_names, model, None), clips, clips)["window"]
 
 
 def test_perfect_posteriors_give_every_command_and_no_false_accept():
@@ -183,9 +211,11 @@ def test_perfect_posteriors_give_every_command_and_no_false_accept():
     assert found["false_accepts"] == free["false_accepts"] == 0
     assert free["minutes"] == pytest.approx(30 * 2.5 / 60, rel=0.2)  # a second and a gap for each clip
     assert free["false_accepts_per_hour_high"] == pytest.approx(-np.log(0.025) * 60 / free["minutes"])
-    said = report.describe_stream(found)
-    assert "30 of 30 commands detected, 0 false accepts per hour" in said
-    assert f"On {free['minutes']:.1f} minutes without a command" in said
+    assert found["false_accepts_per_hour_at_80_percent"] == 0
+    row = report.table_of_modes({"window": found}).loc["window"]
+    assert row["commands detected"] == "30 of 30"
+    assert row["false accepts per hour"].startswith("0 (0 to ")
+    assert row["without any command"] == f"0 (0 to {free['false_accepts_per_hour_high']:.0f})"
 
 
 class LateSource(stream.SlidingWindow):
@@ -214,10 +244,11 @@ def test_without_clips_that_are_no_command_the_command_free_figures_are_left_out
     clips = clips_of_tones()
     words = clips.labels < 2
     clips = Clips(clips.waveforms[words], clips.labels[words], ("go", "stop"), [""] * words.sum())
-    found = tracks.evaluate(replace(DEFAULT, sample_rate=4_000), lambda windows: ToneModel()(windows)[:, :2], clips, clips)
+    sources = stream.sources(AT_4_KHZ, clips.class_names, lambda windows: ToneModel()(windows)[:, :2], None)
+    found = tracks.evaluate(AT_4_KHZ, sources, clips, clips)["window"]
     assert found["hits"] == 30
     assert found["command_free"] is None
-    assert "without a command" not in report.describe_stream(found)
+    assert report.table_of_modes({"window": found}).loc["window", "without any command"] == "-"
 
 
 @pytest.mark.parametrize("count", [0, 1, 18])

@@ -33,7 +33,7 @@ def exportable(config: Config, servable: keras.Model, reviews: Splits) -> export
         score=lambda probabilities: float(np.mean(probabilities.argmax(axis=1) == labels)),
         same=lambda one, other: one.argmax(axis=1) == other.argmax(axis=1),
         write=lambda folder: write(config, servable, folder),
-        ask_onnx=lambda folder, threads: Predictor(folder, threads).probabilities,
+        ask_onnx={ONNX: lambda folder, threads: Predictor(folder, threads).probabilities},
         litert=for_litert(config, servable),
     )
 

@@ -5,6 +5,7 @@ On the waveform, while the network computes the batch before, at `--augmentation
     speed and shift     up to 15 % faster or slower, 0.1 s earlier or later; pitch and formants move with the speed
     gain                up to 10 dB louder or softer
     background noise    70 % of the clips get a random piece of it, at a signal-to-noise ratio of 0 to 30 dB
+    lead                with `--lead-seconds`, the end of another clip of the batch stands before each
 
 On the mel spectrogram, inside the network and in training alone: `SpectrogramAugmentation`.
 """
@@ -42,7 +43,7 @@ def training_batches(clips, noise: np.ndarray, config: Config, first_epoch: int 
         replicas: see `shared.batches.indices_by_length`.
 
     Returns:
-        Waveforms `(batch, samples)` and one-hot labels `(batch, classes)`.
+        Waveforms `(batch, samples)`, or longer ones with `--lead-seconds`, and one-hot labels `(batch, classes)`.
     """
     count, samples = clips.waveforms.shape
     seed, batch_size = config.training.seed, config.training.batch_size
@@ -57,6 +58,8 @@ def training_batches(clips, noise: np.ndarray, config: Config, first_epoch: int 
 
     def batch(waveforms, labels, seed):
         waveforms = augment(_to_float(waveforms), background, config.sample_rate, config.augmentation, seed)
+        if config.lead_seconds:
+            waveforms = with_lead(waveforms, round(config.lead_seconds * config.sample_rate), seed)
         return waveforms, tf.one_hot(labels, len(clips.class_names))
 
     return prepared_ahead(pieces, signature, tf.data.INFINITE_CARDINALITY, batch)
@@ -93,6 +96,15 @@ def augment(waveforms, noise, sample_rate: int, strength: float, seed):
     noisy = tf.cast(uniform(4, 0.0, 1.0) < strength * NOISE_FRACTION, tf.float32)
     waveforms += noisy * pieces * loudness * _ratio(-uniform(5, *SNR))
     return tf.clip_by_value(waveforms, -1.0, 1.0)
+
+
+def with_lead(waveforms, longest: int, seed):
+    """Waveforms `(batch, samples)` with the end of another one of the batch before each: 0 to `longest` samples, for all alike.
+
+    What a network's state holds at the start of a word is then what another sound has left there, as in a stream.
+    """
+    length = tf.random.stateless_uniform([], seed, 0, longest + 1, tf.int32)
+    return tf.concat([tf.roll(waveforms, 1, axis=0)[:, tf.shape(waveforms)[1] - length :], waveforms], axis=1)
 
 
 def read_at(waveforms, speed, shift):
@@ -158,8 +170,9 @@ class SpectrogramAugmentation(keras.layers.Layer):
 
     def _mask(self, batch, length, most: float):
         """`(batch, length)`: 0 within a stretch of at most `most`, 1 outside."""
-        size = self._uniform(batch) * (min(int(most), length) + 1)
-        start = self._uniform(batch) * (length - size)
+        length_as_float = ops.cast(length, "float32")
+        size = self._uniform(batch) * (ops.minimum(float(int(most)), length_as_float) + 1)
+        start = self._uniform(batch) * (length_as_float - size)
         places = ops.cast(ops.arange(length), "float32")[None]
         return ops.cast((places < start) | (places >= start + ops.floor(size)), "float32")
 

@@ -1,24 +1,25 @@
 """Every setting of the speech app, on one page."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 import tyro
 
 from shared.cli import UserError
-from shared.settings import Recurrent, Training, check_at_least, check_source
+from shared.settings import Recurrent, TableRequest, Training, check_at_least, check_source
 
 RECURRENT = Recurrent(cell="gru", units=128, num_layers=2, bidirectional=True, dropout=0.2)
 TRAINING = Training(epochs=30, patience=15, batch_size=64, learning_rate=2e-3, weight_decay=1e-2)
 WINDOW_SECONDS, HOP_SECONDS = 0.03, 0.01  # of the spectrogram
 HALVINGS = 2  # so many convolutions halve the number of frames
+Mode = Literal["window", "carried", "reset"]
 UNKNOWN, SILENCE = "_unknown_", "_silence_"  # the classes that are no word
 
 
 @dataclass(frozen=True)
 class Config:
-    preset: Literal["smoke", "small", "default", "best"] = "default"
-    """Where the others start from: smoke (seconds), small (under 80,000 parameters), default (minutes), best (an hour)."""
+    preset: Literal["smoke", "streaming", "default", "best"] = "default"
+    """Where the others start from: smoke (seconds), streaming (under 80,000 parameters), default (minutes), best (an hour)."""
 
     # Data
     data: str | None = None
@@ -53,6 +54,8 @@ class Config:
     """Strength of all changes (augment.py): 0 for none, 1 as described there."""
     masks: int = 1
     """Stretches of time that are hidden, and as many of the mel bands."""
+    lead_seconds: float = 0.0
+    """At most so much of another clip stands before each, for a network that carries its state through a stream."""
 
     # Model
     filters: tuple[int, ...] = (32, 64)
@@ -68,7 +71,7 @@ class Config:
         check_at_least(1, self, "limit", "mels", "n_mfcc")
         check_at_least(4_000, self, "sample_rate")
         check_at_least(WINDOW_SECONDS, self, "clip_seconds")
-        check_at_least(0, self, "top_db", "augmentation", "masks")
+        check_at_least(0, self, "top_db", "augmentation", "masks", "lead_seconds")
         check_source(self)
         if (self.test_speaker or self.speaker_pattern) and not self.data:
             raise UserError("--test-speaker and --speaker-pattern are for recordings of your own: give --data.")
@@ -76,6 +79,8 @@ class Config:
             raise UserError(f"--n-mfcc is at most --mels ({self.mels}); got {self.n_mfcc}.")
         if len(set(self.words)) == 1 or len(set(self.words)) < len(self.words):
             raise UserError(f"--words names two or more different words; got {' '.join(self.words)}.")
+        if self.lead_seconds > self.clip_seconds:
+            raise UserError(f"--lead-seconds is at most --clip-seconds ({self.clip_seconds:g}); got {self.lead_seconds:g}.")
         if any(count < 1 for count in self.filters):
             raise UserError(f"--filters are 1 or more each; got {self.filters}.")
 
@@ -104,6 +109,11 @@ class Config:
         """Whether the network reads each frame once, so that its state can be carried on through a stream."""
         return not self.recurrent.bidirectional and self.top_db is None and self.pooling == "last"
 
+    @property
+    def mode(self) -> Mode:
+        """In which the network was trained to read a stream."""
+        return "carried" if self.streamable and self.lead_seconds else "window"
+
 
 DEFAULT = Config()
 PRESETS = {
@@ -115,12 +125,15 @@ PRESETS = {
         recurrent=replace(RECURRENT, units=16, num_layers=1),
         training=replace(TRAINING, epochs=2),
     ),
-    "small": replace(
+    "streaming": replace(
         DEFAULT,
-        preset="small",
+        preset="streaming",
+        top_db=None,
+        lead_seconds=1.0,
         filters=(16, 24),
-        recurrent=replace(RECURRENT, units=32, num_layers=1),
-        training=replace(TRAINING, epochs=60, patience=60),
+        pooling="last",
+        recurrent=replace(RECURRENT, units=64, num_layers=1, bidirectional=False, dropout=0.1),
+        training=replace(TRAINING, epochs=120, patience=120),
     ),
     "default": DEFAULT,
     "best": replace(
@@ -141,15 +154,22 @@ class Request:
     """Detect commands until Ctrl-C (needs the package sounddevice)."""
     threshold: float | None = None
     """Probability, 0 to 1, from which a command counts, for --stream and --microphone. None: the one chosen on validation."""
-    carry_state: bool = False
-    """Compute each frame once instead of sliding a window. Faster, but much worse unless the network was trained for it."""
+    mode: Mode | None = None
+    """How a stream is read: a window slides over it, or each frame is computed once and the state carried on, for ever or until
+    it is reset in silence. None: as the network was trained to."""
+    clip_column: str = "clip"
+    """Column of --file that holds the path of a recording; one that does not begin with / starts from the folder of --file."""
+    table: Annotated[TableRequest, tyro.conf.OmitArgPrefixes] = field(default_factory=TableRequest)
+    """Name the word in each recording of a table: its rows, with label and probabilities, are written."""
     run: str | None = None
     """Run folder to ask; None: the newest finished run."""
 
     def __post_init__(self):
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise UserError(f"--threshold is a probability, 0 to 1; got {self.threshold}.")
-        if (given := bool(self.clips) + bool(self.stream) + self.microphone) != 1:
-            raise UserError(f"Give recordings of a word each, or --stream FILE, or --microphone; got {given} of the three.")
-        if self.clips and (self.carry_state or self.threshold is not None):
-            raise UserError("--threshold and --carry-state are for --stream and --microphone; leave them out for clips.")
+        if (given := bool(self.clips) + bool(self.table.file) + bool(self.stream) + self.microphone) != 1:
+            raise UserError(
+                f"Give recordings of a word each, or --file TABLE, or --stream FILE, or --microphone; got {given} of the four."
+            )
+        if (self.clips or self.table.file) and (self.mode or self.threshold is not None):
+            raise UserError("--threshold and --mode are for --stream and --microphone; leave them out for clips.")

@@ -68,7 +68,7 @@ def add_stream(predictor: Predictor, words: dict[str, np.ndarray]) -> None:
         with gr.Column(min_width=320):
             live = gr.Audio(label="Live", sources=["microphone"], streaming=True, elem_id="live")
             gr.Markdown(LIVE)
-    chosen = round(predictor.metrics["stream"]["threshold"], 2)
+    chosen = round(predictor.threshold(), 2)
     info = f"Probability from which a command counts; {chosen:.2f} was chosen on validation."
     threshold = gr.Slider(0, 1, chosen, step=0.01, label="Threshold", info=info, elem_id="threshold")
     table = gr.Dataframe(headers=COLUMNS, label="Commands", interactive=False, elem_id="table")

@@ -17,7 +17,7 @@ def build_features(config: Config) -> keras.Model:
     """Waveforms `(batch, samples)` to "mel" `(batch, frames, mels)` and "mfcc" `(batch, frames, n_mfcc)`."""
     waveform = keras.Input((config.samples,), name="waveform")
     mel = _augmented(config, _log_mel(config)(waveform))
-    return keras.Model(waveform, {"mel": mel, "mfcc": CepstralCoefficients(config.n_mfcc, name="mfcc")(mel)}, name="features")
+    return keras.Model(waveform, {"mel": mel, "mfcc": _mfcc(config, mel)}, name="features")
 
 
 def coefficient_statistics(features: keras.Model, waveforms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -36,11 +36,12 @@ def build_model(config: Config, num_classes: int, mean, variance) -> keras.Model
         mean, variance: of the training clips' coefficients, `(n_mfcc,)` each.
 
     Returns:
-        Uncompiled model from waveforms `(batch, samples)`, from -1 to 1, to logits `(batch, num_classes)`.
+        Uncompiled model from waveforms `(batch, samples)`, from -1 to 1, to logits `(batch, num_classes)`. With
+        `--lead-seconds` they may have any length.
     """
-    waveform = keras.Input((config.samples,), name="waveform")
+    waveform = keras.Input((None if config.lead_seconds else config.samples,), name="waveform")
     mel = _augmented(config, _log_mel(config)(waveform))
-    x, _, _ = _layers(config, mel, mean, variance)
+    x, _, _ = _layers(config, _mfcc(config, mel), mean, variance)
     x = rnn.pool(x, config.pooling, bidirectional=config.recurrent.bidirectional)
     return keras.Model(waveform, _logits(config, num_classes, x), name="network")
 
@@ -52,23 +53,23 @@ def build_servable(network: keras.Model) -> keras.Model:
     return keras.Model(waveform, layers.Softmax(dtype="float32", name="probabilities")(uncompiled(waveform)), name="servable")
 
 
-def build_streamer(config: Config, network: keras.Model) -> keras.Model:
+def build_streamer(config: Config, network: keras.Model, from_mfcc: bool = False) -> keras.Model:
     """Build the same network to compute a stream block by block, see `apps.speech.stream.CarriedState`.
 
     Returns:
-        Model from a dict of "waveform" `(batch, samples)` and "memory", see `zero_memory`, to a dict of "probabilities"
-        `(batch, frames, classes)` and "memory", that after the last frame. The frames of a block have to be a multiple of
-        `config.frames_per_output`, and every so many frames there are probabilities.
+        Model from a dict of "waveform" `(batch, samples)`, or "mfcc" `(batch, frames, n_mfcc)`, and "memory", see
+        `zero_memory`, to a dict of "probabilities" `(batch, frames, classes)` and "memory", that after the last frame. The
+        frames of a block have to be a multiple of `config.frames_per_output`, and every so many frames there are probabilities.
     """
-    waveform = keras.Input((None,), name="waveform")
+    sound = keras.Input((None, config.n_mfcc), name="mfcc") if from_mfcc else keras.Input((None,), name="waveform")
     memory = keras.tree.map_structure(lambda zeros: keras.Input(zeros.shape[1:]), zero_memory(config))
-    mel = _log_mel(config, center=False)(waveform)
+    mfcc = sound if from_mfcc else _mfcc(config, _log_mel(config, center=False)(sound))
     normalization = network.get_layer("normalization")
     mean, variance = np.ravel(normalization.mean), np.ravel(normalization.variance)
-    x, pasts, states = _layers(config, mel, mean, variance, **memory)
+    x, pasts, states = _layers(config, mfcc, mean, variance, **memory)
     probabilities = layers.Softmax(name="probabilities")(_logits(config, network.output_shape[-1], x))
     outputs = {"probabilities": probabilities, "memory": {"pasts": pasts, "states": states}}
-    streamer = keras.Model({"waveform": waveform, "memory": memory}, outputs, name="streamer")
+    streamer = keras.Model({sound.name: sound, "memory": memory}, outputs, name="streamer")
     streamer.set_weights(network.get_weights())
     return streamer
 
@@ -103,9 +104,12 @@ def _augmented(config: Config, mel):
     return SpectrogramAugmentation(config.masks, longest, config.augmentation, seed, name="augmentation")(mel)
 
 
-def _layers(config: Config, mel, mean, variance, pasts=None, states=None):
-    """From mel spectrogram to the recurrent stack's outputs `(batch, frames, features)`, pasts and states."""
-    mfcc = CepstralCoefficients(config.n_mfcc, name="mfcc")(mel)
+def _mfcc(config: Config, mel):
+    return CepstralCoefficients(config.n_mfcc, name="mfcc")(mel)
+
+
+def _layers(config: Config, mfcc, mean, variance, pasts=None, states=None):
+    """From coefficients to the recurrent stack's outputs `(batch, frames, features)`, pasts and states."""
     x = layers.Normalization(mean=mean, variance=variance, name="normalization")(mfcc)
     x, pasts = _convolutions(config, ops.expand_dims(x, -1), pasts)
     x, states = rnn.recurrent_stack(x, **vars(config.recurrent), return_state=True, initial_state=states)

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from apps.speech import audio
-from apps.speech.config import Config, Request
-from apps.speech.stream import CarriedState, Detector, SlidingWindow
+from apps.speech.config import Config, Mode, Request
+from apps.speech.stream import CarriedState, Detector, SlidingWindow, sources
 from shared import inference, runs
 from shared.cli import UserError
 
@@ -23,6 +23,11 @@ BATCH = 64
 STREAMER = "streamer.onnx"
 BLOCK_SECONDS = 2.0  # of a recording at a time
 LONG = 1.5  # a recording of so many clips' length, or more, may hold more than one word
+HOW_READ = {
+    "window": "A window slides over the sound",
+    "carried": "The state is carried from frame to frame",
+    "reset": "The state is carried from frame to frame until there is silence",
+}
 
 
 class Predictor:
@@ -69,21 +74,24 @@ class Predictor:
         batches = [np.asarray(waveforms[start : start + BATCH]) for start in range(0, len(waveforms), BATCH)]
         return np.concatenate([self.network(waveform=batch)["probabilities"] for batch in batches])
 
-    def source(self, carry_state: bool = False) -> SlidingWindow | CarriedState:
+    def source(self, mode: Mode | None = None) -> SlidingWindow | CarriedState:
         """What turns a stream's samples into posteriors.
 
         Raises:
-            UserError: with `carry_state`, for a network that has to see a whole clip.
+            UserError: for a mode that the network cannot read a stream in.
         """
-        num_classes = len(self.metrics["class_names"])
-        if not carry_state:
-            return SlidingWindow(self.config, num_classes, self.probabilities)
-        if not (self.folder / STREAMER).exists():
+        mode = mode or self.config.mode
+        found = sources(self.config, self.metrics["class_names"], self.probabilities, load_streamer(self.folder, self.threads))
+        if mode not in found:
             raise UserError(
-                "--carry-state needs a network that reads each frame once; this one sees a clip as a whole. Leave it out, or "
-                "train with --no-bidirectional --top-db None --pooling last."
+                f"--mode {mode} is not for this network, which has {' and '.join(found)}. Train one with --preset streaming "
+                "that reads each frame once; reset also needs the class _silence_."
             )
-        return CarriedState(self.config, num_classes, inference.OnnxModel(self.folder / STREAMER, self.threads))
+        return found[mode]()
+
+    def threshold(self, mode: Mode | None = None) -> float:
+        """The probability from which a command counts, chosen on validation."""
+        return self.metrics["stream"][mode or self.config.mode]["threshold"]
 
     def _waveform(self, clip: np.ndarray | Path | str) -> np.ndarray:
         if not isinstance(clip, np.ndarray):
@@ -96,9 +104,20 @@ class Predictor:
         return clip.astype(np.float32)
 
 
+def load_streamer(folder: Path, threads: int | None = None) -> inference.OnnxModel | None:
+    """The ONNX file that carries its state through a stream; None for a network that has to see a whole clip."""
+    return inference.OnnxModel(folder / STREAMER, threads) if (folder / STREAMER).exists() else None
+
+
 def predict(request: Request) -> None:
-    """Print label, probability and runners-up of each clip; or the commands in a stream, as they are detected."""
+    """Print label, probability and runners-up of each clip; or the commands in a stream, as they are detected.
+
+    With `--file`, write a table.
+    """
     folder = inference.find("speech", request.run)
+    if request.table.file:
+        _answer_file(request, Predictor(folder))
+        return
     waveforms, problems = _read_clips(request.clips, runs.read_config(folder, Config))
     if request.stream:
         audio.check_header(Path(request.stream))
@@ -137,13 +156,41 @@ def _name_words(waveforms: dict[str, np.ndarray], predictor: Predictor) -> None:
         print(f"{clip}: {first}   ({', '.join(others)})")
 
 
+def _answer_file(request: Request, predictor: Predictor) -> None:
+    import pandas as pd  # takes longer to import than a clip takes to answer
+
+    from shared import large_tables
+
+    folder, config, names = Path(request.table.file).parent, predictor.config, predictor.metrics["class_names"]
+
+    def read(path: str) -> tuple[np.ndarray, float]:
+        if not path:
+            raise UserError("No path is given.")
+        try:
+            waveform = audio.read(folder / path, config.sample_rate)
+        except OSError as error:  # what is no path may be too long for one
+            raise UserError(f"{path[:80]} can't be read: {error.strerror}.") from None
+        return audio.fit_length(waveform, config.samples), len(waveform) / config.sample_rate
+
+    def answer(clips: list[tuple[np.ndarray, float]]) -> pd.DataFrame:
+        answers = predictor([waveform for waveform, _ in clips]) if clips else []
+        table = large_tables.labels(answers, names)
+        table.insert(0, "seconds", np.array([seconds for _, seconds in clips], float))
+        return table
+
+    count = large_tables.answer_file(
+        request.table, request.clip_column, lambda paths: large_tables.answer_readable(paths, read, answer), BATCH
+    )
+    print(f"{count:,} recordings answered by {predictor.folder}: {request.table.output}")
+
+
 def _detect_commands(request: Request, predictor: Predictor) -> None:
     """Print the commands in a recording, or said to the microphone, as they are detected."""
     config, metrics = predictor.config, predictor.metrics
-    source = predictor.source(request.carry_state)
-    threshold = metrics["stream"]["threshold"] if request.threshold is None else request.threshold
+    source = predictor.source(request.mode)
+    threshold = predictor.threshold(request.mode) if request.threshold is None else request.threshold
     detector = Detector(metrics["class_names"], source.seconds_per_posterior, threshold)
-    how = "The state is carried from frame to frame" if request.carry_state else "A window slides over the sound"
+    how = HOW_READ[request.mode or config.mode]
     print(f"{how}; a command counts from a probability of {threshold:.2f}.", file=sys.stderr)
     blocks = _microphone(config) if request.microphone else _blocks(Path(request.stream), config)
     for block in blocks:

@@ -25,7 +25,7 @@ from shared.cli import UserError
 from shared.settings import ServeRequest
 
 MIN_RATE, MAX_RATE = 4_000, 384_000  # samples per second of a stream
-UNSUPPORTED = 1003  # websocket: data that cannot be used
+UNSUPPORTED, TRY_AGAIN = 1003, 1013  # websocket: data that cannot be used; too many streams
 MAX_REASON = 123  # bytes that a websocket's end has for its reason
 
 Waveform = Annotated[list[float], Field(min_length=1, fail_fast=True)]
@@ -58,8 +58,8 @@ class CommandStream:
     """
 
     def __init__(self, predictor: Predictor, rate: int | None):
-        self.source, metrics = predictor.source(), predictor.metrics
-        self.detector = Detector(metrics["class_names"], self.source.seconds_per_posterior, metrics["stream"]["threshold"])
+        self.source, names = predictor.source(), predictor.metrics["class_names"]
+        self.detector = Detector(names, self.source.seconds_per_posterior, predictor.threshold())
         if rate is not None and not MIN_RATE <= rate <= MAX_RATE:
             raise UserError(f"rate is {MIN_RATE} to {MAX_RATE} samples per second; got {rate}.")
         sample_rate = predictor.config.sample_rate
@@ -86,7 +86,7 @@ def serve_run(request: ServeRequest) -> None:
 
 def add_routes(application: fastapi.FastAPI, predictor: Predictor, batcher: serve.Batcher) -> None:
     """Add /predict, /predict/file and /stream."""
-    config = predictor.config
+    config, places = predictor.config, asyncio.Semaphore(batcher.settings.queue)  # as many streams as examples may wait
 
     @application.post("/predict", description=f"Waveforms of {config.sample_rate:,} samples per second.")
     async def predict(question: Question) -> list[Answer]:
@@ -105,17 +105,24 @@ def add_routes(application: fastapi.FastAPI, predictor: Predictor, batcher: serv
 
     @application.websocket("/stream")
     async def stream(websocket: WebSocket, rate: int | None = None) -> None:
-        loop = asyncio.get_running_loop()
         with contextlib.suppress(WebSocketDisconnect):  # the client leaves while it is sent something
             await websocket.accept()
-            try:
-                commands = CommandStream(predictor, rate)
-                async for samples in _frames(websocket):
-                    for block in commands.blocks(samples):
-                        for event in await loop.run_in_executor(batcher.thread, commands.push, block):
-                            await websocket.send_json(event._asdict())
-            except UserError as problem:
-                await websocket.close(UNSUPPORTED, str(problem)[:MAX_REASON])
+            if places.locked():
+                await websocket.close(TRY_AGAIN, "Too many streams are open; try again.")
+                return
+            async with places:
+                await send_commands(websocket, rate)
+
+    async def send_commands(websocket: WebSocket, rate: int | None) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            commands = CommandStream(predictor, rate)
+            async for samples in _frames(websocket):
+                for block in commands.blocks(samples):
+                    for event in await loop.run_in_executor(batcher.thread, commands.push, block):
+                        await websocket.send_json(event._asdict())
+        except UserError as problem:
+            await websocket.close(UNSUPPORTED, str(problem)[:MAX_REASON])
 
 
 def load_page() -> Callable[[Predictor], None]:

@@ -2,8 +2,8 @@
 
     samples (n,) -> SlidingWindow.push -> times (m,), posteriors (m, classes) -> Detector.push -> events
 
-`SlidingWindow` takes any network. `CarriedState` computes each frame once and carries the state on; a network trained on
-single clips is much worse that way (it never saw a state older than its clip), so it has to be asked for. Neither needs Keras.
+`SlidingWindow` takes any network. `CarriedState` computes each frame once and carries the state on; a network is trained for it
+with `--lead-seconds`, as the preset `streaming` is: without, it never saw a state older than its clip. Neither needs Keras.
 """
 
 from collections import deque
@@ -19,12 +19,31 @@ from shared.inference import OnnxModel
 WINDOW_STEP = 0.1  # seconds from one window to the next
 SMOOTHING = 0.3  # seconds that posteriors are averaged over
 HOLD_OFF = 0.8  # seconds after a command in which no other is detected
+RESET_STEP = 0.1  # seconds after which the state is set to 0 where the network hears silence
 
 
 class Event(NamedTuple):
     seconds: float
     word: str
     probability: float
+
+
+def sources(config: Config, class_names, network: Callable[[np.ndarray], np.ndarray], streamer: OnnxModel | None) -> dict:
+    """The modes in which a stream can be read, see `apps.speech.config.Mode`: for each, a function that makes a source.
+
+    Args:
+        config: of the run.
+        class_names: the words it knows, with _unknown_ and _silence_.
+        network: from windows `(n, samples)` to posteriors `(n, classes)`.
+        streamer: see `CarriedState`; None for a network that has to see a whole clip.
+    """
+    count = len(class_names)
+    found = {"window": lambda: SlidingWindow(config, count, network)}
+    if streamer:
+        found["carried"] = lambda: CarriedState(config, count, streamer)
+    if streamer and SILENCE in class_names:
+        found["reset"] = lambda: CarriedState(config, count, streamer, class_names.index(SILENCE))
+    return found
 
 
 class SlidingWindow:
@@ -66,12 +85,13 @@ class CarriedState:
         num_classes: how many words it knows, with _unknown_ and _silence_.
         streamer: the ONNX file made of `apps.speech.model.build_streamer`. Its inputs are "waveform" and memory, its outputs
             "probabilities" and the new memory.
+        silence: the class at which everything is forgotten; None: nothing is ever.
     """
 
-    def __init__(self, config: Config, num_classes: int, streamer: OnnxModel):
-        self.config, self.num_classes, self.streamer = config, num_classes, streamer
+    def __init__(self, config: Config, num_classes: int, streamer: OnnxModel, silence: int | None = None):
+        self.config, self.num_classes, self.streamer, self.silence = config, num_classes, streamer, silence
         memory = {name: one.shape[1:] for name, one in streamer.inputs.items() if name != "waveform"}
-        self.memory = {name: np.zeros((1, *shape), np.float32) for name, shape in memory.items()}
+        self.no_memory = self.memory = {name: np.zeros((1, *shape), np.float32) for name, shape in memory.items()}
         self.frames_per_posterior = config.frames_per_output
         self.seconds_per_posterior = self.frames_per_posterior * config.hop_length / config.sample_rate
         self.fft_length = audio.fft_length(config.window_length)
@@ -83,14 +103,21 @@ class CarriedState:
         frames = max(0, 1 + (len(self.kept) - self.fft_length) // self.config.hop_length)
         count = frames // self.frames_per_posterior
         times = (self.pushed + np.arange(count)) * self.seconds_per_posterior
-        if not count:
-            return times, np.zeros((0, self.num_classes), np.float32)
+        step = max(1, count if self.silence is None else round(RESET_STEP / self.seconds_per_posterior))
+        parts = [self._read(min(step, count - done)) for done in range(0, count, step)]
+        return times, np.concatenate([np.zeros((0, self.num_classes), np.float32), *parts])
+
+    def _read(self, count: int) -> np.ndarray:
+        """The next posteriors `(count, classes)`; what is remembered moves on."""
         frames = count * self.frames_per_posterior
         used = (frames - 1) * self.config.hop_length + self.fft_length
         outputs = self.streamer(waveform=self.kept[None, :used], **self.memory)
         self.memory, self.pushed = {name: outputs[f"new_{name}"] for name in self.memory}, self.pushed + count
         self.kept = self.kept[frames * self.config.hop_length :]
-        return times, outputs["probabilities"][0]
+        posteriors = outputs["probabilities"][0]
+        if posteriors[-1].argmax() == self.silence:
+            self.memory = self.no_memory
+        return posteriors
 
 
 class Detector:

@@ -16,8 +16,10 @@ TRACK_SECONDS = 600.0  # at most
 COMMAND_FREE_SECONDS = 3_600.0  # at most; each clip is used once, so that few clips give less
 GAPS = (0.5, 2.5)  # seconds between two clips of a track
 TRACK_SNR = 15.0  # decibels from the noise of a track up to its clips
+THRESHOLDS = np.append(np.linspace(0.1, 0.95, 18), (0.97, 0.98, 0.99, 0.995))
+DETECTED = 0.8  # fraction of the commands at which false accepts are compared
 
-Network = Callable[[np.ndarray], np.ndarray]
+MakeSource = Callable[[], stream.SlidingWindow | stream.CarriedState]
 
 
 class Track(NamedTuple):
@@ -25,6 +27,8 @@ class Track(NamedTuple):
 
     waveform: np.ndarray
     spoken: list[tuple[str, float, float]]
+    class_names: tuple[str, ...]
+    sample_rate: int
 
 
 class Detections(NamedTuple):
@@ -56,11 +60,11 @@ def make_track(clips: Clips, config: Config, seconds: float, with_commands: bool
         loudness.append(waveform[first : first + config.samples].std())
     spoken = [(clips.class_names[clips.labels[row]], start, start + config.clip_seconds) for row, start in places]
     if not is_silence.any() or not places:
-        return Track(waveform, spoken)
+        return Track(waveform, spoken, clips.class_names, config.sample_rate)
     rows = rng.choice(np.flatnonzero(is_silence), -(-len(waveform) // config.samples))
     noise = audio.to_float(clips.waveforms[rows]).ravel()[: len(waveform)]
     noise *= np.mean(loudness) / max(noise.std(), 1e-6) * 10 ** (-TRACK_SNR / 20)
-    return Track(waveform + noise, spoken)
+    return Track(waveform + noise, spoken, clips.class_names, config.sample_rate)
 
 
 def score(events: list[stream.Event], spoken: list[tuple[str, float, float]]) -> tuple[int, int]:
@@ -80,27 +84,39 @@ def poisson_interval(count: int) -> tuple[float, float]:
     return float(low), float(chi2.ppf(0.975, 2 * count + 2) / 2)
 
 
-def evaluate(config: Config, network: Network, validation: Clips, test: Clips) -> dict:
-    """Slide a window over tracks made of the test clips, at the threshold that was best (F1) on one of validation clips.
+def evaluate(config: Config, sources: dict[str, MakeSource], validation: Clips, test: Clips) -> dict[str, dict]:
+    """How good each mode of reading a stream is, on tracks made of the test clips.
 
     Args:
         config: of the run.
-        network: from windows `(n, samples)` to posteriors `(n, classes)`.
+        sources: by mode, see `apps.speech.stream.sources`.
         validation, test: clips.
 
     Returns:
-        Commands, hits and false accepts per hour, with their 95 % interval, on a track with commands; as "command_free" the
-        false accepts on one that holds none, or None where there are no clips to make it of.
+        By mode: the threshold that was best (F1) on a track of validation clips; at it, on a track of test clips,
+        commands, hits and false accepts per hour, with their 95 % interval; the same for all thresholds as "curve", and the
+        fewest false accepts per hour at which it detects `DETECTED` of the commands or more, None if it never does; as
+        "command_free" the false accepts on a track that holds no command, or None where there are no clips to make it of.
     """
-    pushed = PushedTrack(config, network, make_track(validation, config, TRACK_SECONDS), validation)
-    threshold = float(max(np.linspace(0.1, 0.95, 18), key=pushed.f1))
-    pushed = PushedTrack(config, network, make_track(test, config, TRACK_SECONDS), test)
-    found = pushed.detections(threshold)
+    to_choose, to_test = (make_track(clips, config, TRACK_SECONDS) for clips in (validation, test))
+    command_free = make_track(test, config, COMMAND_FREE_SECONDS, with_commands=False)
+    return {mode: _evaluate(make, to_choose, to_test, command_free) for mode, make in sources.items()}
+
+
+def _evaluate(make_source: MakeSource, to_choose: Track, to_test: Track, command_free: Track) -> dict:
+    threshold = float(max(THRESHOLDS, key=PushedTrack(make_source, to_choose).f1))
+    pushed = PushedTrack(make_source, to_test)
+    found, all_found = pushed.detections(threshold), [pushed.detections(one) for one in THRESHOLDS]
+    enough = [one.false_accepts for one in all_found if one.hits >= DETECTED * one.commands]
     result = {"threshold": threshold, "commands": found.commands, "hits": found.hits, "command_free": None}
     result |= _false_accepts(found, pushed.hours) | {"times_real_time": pushed.times_real_time}
-    command_free = make_track(test, config, COMMAND_FREE_SECONDS, with_commands=False)
+    result["curve"] = [
+        {"threshold": float(threshold), "detected": one.hits / one.commands, "per_hour": one.false_accepts / pushed.hours}
+        for threshold, one in zip(THRESHOLDS, all_found, strict=True)
+    ]
+    result["false_accepts_per_hour_at_80_percent"] = min(enough) / pushed.hours if enough else None
     if command_free.spoken:
-        pushed = PushedTrack(config, network, command_free, test)
+        pushed = PushedTrack(make_source, command_free)
         result["command_free"] = _false_accepts(pushed.detections(threshold), pushed.hours)
     return result
 
@@ -108,13 +124,13 @@ def evaluate(config: Config, network: Network, validation: Clips, test: Clips) -
 class PushedTrack:
     """The posteriors of a track, computed once, to be looked at with any threshold."""
 
-    def __init__(self, config: Config, network: Network, track: Track, clips: Clips):
-        self.spoken, self.class_names = track.spoken, clips.class_names
-        source, started = stream.SlidingWindow(config, len(clips.class_names), network), time.monotonic()
-        blocks = np.array_split(track.waveform, -(-len(track.waveform) // (10 * config.sample_rate)))
+    def __init__(self, make_source: MakeSource, track: Track):
+        source, started = make_source(), time.monotonic()
+        self.spoken, self.class_names = track.spoken, track.class_names
+        blocks = np.array_split(track.waveform, -(-len(track.waveform) // (10 * track.sample_rate)))
         outputs = [source.push(block) for block in blocks]
         self.times, self.posteriors = (np.concatenate(part) for part in zip(*outputs, strict=True))
-        seconds = len(track.waveform) / config.sample_rate
+        seconds = len(track.waveform) / track.sample_rate
         self.seconds_per_posterior, self.hours = source.seconds_per_posterior, seconds / 3600
         self.times_real_time = seconds / (time.monotonic() - started)
 

@@ -8,18 +8,20 @@ import numpy as np
 import tensorflow as tf
 from sklearn.pipeline import Pipeline
 
-from apps.speech import audio, augment, report, tracks
+from apps.speech import audio, augment, report, stream, tracks
 from apps.speech.baseline import fit_baseline, statistics
 from apps.speech.config import Config
 from apps.speech.data import Clips, Speech
 from apps.speech.export import exportable
 from apps.speech.model import build_features, build_model, build_servable, coefficient_statistics
+from apps.speech.predict import load_streamer
 from shared import checkpoints, export, kernels, runs, training
 from shared.batches import count_batches
 from shared.classification import measure
 from shared.comparison import paired_bootstrap
 from shared.environment import environment
-from shared.report import announce, scores
+from shared.inference import OnnxModel
+from shared.report import announce, print_table, scores
 
 LABEL_SMOOTHING = 0.1
 
@@ -84,19 +86,21 @@ def train(config: Config, speech: Speech) -> Path:
         servable = build_servable(network)
         servable.save(run.path / "model.keras")
         export.write_after_training("speech", run.path, lambda saved: exportable(config, saved, speech))
-        evaluation, probabilities = evaluate(config, experiment, servable)
+        evaluation, probabilities = evaluate(config, experiment, servable, load_streamer(run.path))
         metrics = training.describe("speech", config, experiment, resume) | evaluation
         mistakes = report.write(run.path, metrics, speech.test, probabilities)
         report.write_tensorboard(run.path, config, mistakes, speech.test, experiment.features)
         path = run.finish(metrics)
-    print(report.describe_stream(metrics["stream"]))
+    print_table(report.table_of_modes(metrics["stream"]), "Commands in a long recording, test", "mode")
     for warning in speech.warnings:
         print(f"warning: {warning}")
     announce(path, metrics, scores(metrics), "make speech-predict ARGS='clip.wav'")
     return path
 
 
-def evaluate(config: Config, experiment: Experiment, servable: keras.Model) -> tuple[dict, dict[str, np.ndarray]]:
+def evaluate(
+    config: Config, experiment: Experiment, servable: keras.Model, streamer: OnnxModel | None
+) -> tuple[dict, dict[str, np.ndarray]]:
     """Measure network and baseline on test, on which nothing is chosen; and the network on a stream of its clips.
 
     Returns:
@@ -108,6 +112,7 @@ def evaluate(config: Config, experiment: Experiment, servable: keras.Model) -> t
         "network": predict(servable, test),
         "baseline": experiment.baseline.predict_proba(statistics(experiment.features, test)),
     }
+    sources = stream.sources(config, test.class_names, servable.predict_on_batch, streamer)
     right = {who: found.argmax(axis=1) == test.labels for who, found in probabilities.items()}
     lead = paired_bootstrap(right["network"], right["baseline"], higher_is_better=True)
     evaluation = {
@@ -117,7 +122,7 @@ def evaluate(config: Config, experiment: Experiment, servable: keras.Model) -> t
         "warnings": speech.warnings,
         "validation": {"network": measure(speech.validation.labels, on_validation)},
         "test": {who: measure(test.labels, found) for who, found in probabilities.items()},
-        "stream": tracks.evaluate(config, servable.predict_on_batch, speech.validation, test),
+        "stream": tracks.evaluate(config, sources, speech.validation, test),
         **lead.describe("accuracy", "the baseline (logistic regression)"),
     }
     return evaluation, probabilities

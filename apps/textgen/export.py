@@ -39,7 +39,7 @@ def exportable(config: Config, servable: keras.Model, text: Splits) -> export.Ex
         score=lambda probabilities: float(-np.log(probabilities[numbers, targets]).mean()),
         same=lambda one, other: one.argmax(axis=1) == other.argmax(axis=1),
         write=lambda folder: write(config, servable, folder),
-        ask_onnx=ask_onnx,
+        ask_onnx={ONNX: ask_onnx},
         litert=one_step(config, servable),
     )
 
