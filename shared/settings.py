@@ -84,6 +84,23 @@ class ExportRequest:
 
 
 @dataclass(frozen=True)
+class TableRequest:
+    """A whole table to answer; see shared/large_tables.py."""
+
+    file: str | None = None
+    """A table of any size (.csv, .tsv, .jsonl, .parquet), or a .txt file with one thing to answer on each line."""
+    output: str = "predictions.csv"
+    """File to write with --file, .csv, .jsonl or .parquet: the rows of --file and their answers. Must not exist."""
+    shard: str | None = None
+    """Answer only every N-th row of --file, from row K on: K/N, for example 0/8, so that N processes share the work."""
+
+    def __post_init__(self):
+        if self.shard is not None and not self.file:
+            raise UserError(f"--shard is for --file; got {self.shard} without one.")
+        read_shard(self.shard)
+
+
+@dataclass(frozen=True)
 class ServeRequest:
     """How a run is served."""
 
@@ -116,6 +133,21 @@ class ServeRequest:
             raise UserError("--page and --token do not go together: a browser has no way to send the token.")
         if self.port > 65_535:
             raise UserError(f"--port is at most 65535; got {self.port}.")
+
+
+def read_shard(text: str | None) -> tuple[int, int]:
+    """ "2/8" as (2, 8); all rows, (0, 1), for None.
+
+    Raises:
+        UserError: if it is not two whole numbers, the first the smaller one.
+    """
+    try:
+        number, count = map(int, ("0/1" if text is None else text).split("/"))
+    except ValueError:
+        number, count = -1, 0
+    if not 0 <= number < count:
+        raise UserError(f"--shard is K/N, with K from 0 to N - 1, for example 0/8; got {text}.")
+    return number, count
 
 
 def check_at_least(least: float, config: object, *fields: str) -> None:

@@ -17,11 +17,12 @@ import tensorflow as tf
 from apps.weather import __main__ as commands
 from apps.weather import config, data, predict, sample, segments
 from apps.weather.config import DEFAULT
-from apps.weather.export import write
+from apps.weather.export import for_litert, write
 from apps.weather.model import build_model, build_servable
 from shared import export, onnx_export, runs
 from shared.cli import UserError
 from shared.inference import ONNX, OnnxModel
+from shared.litert_export import LiteRtModel, write_litert
 from shared.training import Training
 
 REPOSITORY = Path(__file__).parent.parent
@@ -47,21 +48,21 @@ def segments_of_3(monkeypatch):
     monkeypatch.setattr(segments, "SEGMENT", 3)
 
 
-def servable_of(config):
+def servable_of(config, mean=MEAN):
     """A servable with random weights, which forecasts the temperature and the counter."""
     rng, forecast = np.random.default_rng(0), [2, 0]
     network = build_model(config, 3, forecast, clock=[1])
     for weight in network.weights:
         if weight.dtype == "float32":
             weight.assign(weight + 0.2 * rng.normal(size=weight.shape))
-    servable = build_servable(config, network, MEAN, DEVIATION, forecast, target=0)
+    servable = build_servable(config, network, mean, DEVIATION, forecast, target=0)
     calibration = servable.get_layer("calibration")
     calibration.set_weights([rng.uniform(-0.3, 1, size=weight.shape) for weight in calibration.weights])
     return servable
 
 
-def histories(count):
-    return np.random.default_rng(1).normal(size=(count, TINY.history, 3)) * DEVIATION + MEAN
+def histories(count, mean=MEAN):
+    return np.random.default_rng(1).normal(size=(count, TINY.history, 3)) * DEVIATION + mean
 
 
 @pytest.mark.usefixtures("segments_of_3")
@@ -92,6 +93,31 @@ def test_onnx_answers_as_keras(head, cell, num_layers, interval, lower_bound, tm
     nodes = [node.op_type for node in onnx.load(tmp_path / ONNX).graph.node]
     assert nodes.count(cell.upper()) == (num_layers if head == "autoregressive" else 2)
     assert nodes.count("Loop") == (head == "autoregressive")  # the decoder alone, which reads its own forecasts
+
+
+@pytest.mark.slow  # a conversion starts a process that imports TensorFlow
+@pytest.mark.usefixtures("segments_of_3")
+@pytest.mark.parametrize(
+    ("head", "cell", "num_layers", "interval", "lower_bound"),
+    [
+        ("autoregressive", "rnn", 1, None, None),
+        ("autoregressive", "gru", 2, 0.8, 1.0),
+        ("autoregressive", "lstm", 1, 0.8, None),
+        ("segments", "gru", 1, 0.8, 1.0),
+    ],
+)
+def test_litert_answers_as_keras_with_operations_of_its_own(head, cell, num_layers, interval, lower_bound, tmp_path):
+    recurrent = replace(TINY.recurrent, cell=cell, num_layers=num_layers)
+    tiny = replace(TINY, head=head, interval=interval, lower_bound=lower_bound, recurrent=recurrent)
+    mean = np.array([45.0, 0.0, 3.0])  # in 32 bits, 45,000,000 has no decimals
+    servable, some = servable_of(tiny, mean), histories(5, mean)
+    litert = for_litert(tiny, servable, forecast=[2, 0], target=0)
+    assert litert.shapes == {"history": (1, TINY.history, 3)}
+    write_litert(litert.model, tmp_path / "model.tflite", litert.shapes)
+    loaded = LiteRtModel(tmp_path / "model.tflite")  # of operations of TensorFlow, it would allocate none
+    np.testing.assert_allclose(litert.ask(loaded)([*some]), np.asarray(servable(some)), rtol=0, atol=1e-3)
+    [(name, about)] = loaded.interpreter.get_signature_runner().get_input_details().items()
+    assert (name, about["dtype"], about["shape"].tolist()) == ("history", np.float32, [1, TINY.history, 3])
 
 
 def test_a_network_of_mixed_precision_is_exported_in_float32(tmp_path):
@@ -188,6 +214,7 @@ def test_the_command_imports_neither_tensorflow_nor_keras(run):
     assert len(pd.read_csv("ahead.csv")) == TINY.horizon
 
 
+@pytest.mark.slow
 def test_export_compares_every_format_and_shows_what_it_found(beside_the_run, capsys):
     (beside_the_run / ONNX).unlink()
     with pytest.raises(UserError, match=r"has no model\.onnx\. Write it: make weather-export ARGS='--run "):
@@ -196,7 +223,7 @@ def test_export_compares_every_format_and_shows_what_it_found(beside_the_run, ca
     printed = capsys.readouterr().out
     report = (beside_the_run / "export" / "report.md").read_text()
     rows = {line.split(" | ")[0].strip("| "): line.strip("| ").split(" | ")[1:] for line in report.splitlines() if "|" in line}
-    assert rows["format"] == ["MB", "difference", "same answer", "mae_target", "ms per example"]
+    assert rows["format"] == ["MB", "difference", "same answer", "mae", "ms per example"]
     series = data.load(TINY)
     origins = series.origins.validation
     measured = np.where(series.imputed, np.nan, series.values)[:, series.target]
@@ -204,11 +231,13 @@ def test_export_compares_every_format_and_shows_what_it_found(beside_the_run, ca
     medians = saved.predict_on_batch(series.values[series.windows.history_rows(origins)])[:, :, 0, 1]
     assert len(origins) <= export.EXAMPLES
     error = np.nanmean(np.abs(medians - measured[series.windows.target_rows(origins)]))
-    for name in ("Keras", "ONNX", "SavedModel"):
+    error /= data.statistics(series)[1][series.target]
+    for name in ("Keras", "ONNX", "SavedModel", "LiteRT"):
         assert name in printed
         assert float(rows[name][1]) < 1e-4
         assert float(rows[name][2]) == 1
         assert float(rows[name][3]) == pytest.approx(error, abs=1e-4)
+    assert float(rows["LiteRT, int8"][3]) == pytest.approx(error, abs=0.005)
     assert f"`history`, float64 (None, 12, {len(series.columns)})" in report
     signature = tf.saved_model.load(str(beside_the_run / "export" / "saved_model")).signatures["serving_default"]
     some = series.values[series.windows.history_rows(origins[:3])]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import tyro
 
 from shared.cli import UserError
-from shared.settings import Recurrent, Training, check_at_least, check_fraction, check_source, check_split
+from shared.settings import Recurrent, TableRequest, Training, check_at_least, check_fraction, check_source, check_split
 
 RECURRENT = Recurrent(cell="gru", units=64, bidirectional=True, dropout=0.3)
 TRAINING = Training(epochs=4, patience=2, batch_size=64, learning_rate=2e-3)
@@ -100,19 +100,13 @@ class Request:
 
     texts: Annotated[tuple[str, ...], tyro.conf.Positional] = field(default=())
     """Reviews. Without any, and without --file, they are read from standard input, one per line."""
-    file: str | None = None
-    """A table of any size (.csv, .tsv, .jsonl, .parquet) or a .txt file with a review on each line; answers go to --output."""
     text_column: str = "text"
     """Column of --file that holds the review."""
-    output: str = "predictions.csv"
-    """File to write with --file, .csv, .jsonl or .parquet: the rows of --file with label and probabilities. Must not exist."""
-    shard: str | None = None
-    """Answer only every N-th row of --file, from row K on: K/N, for example 0/8, so that N processes share the work."""
+    table: Annotated[TableRequest, tyro.conf.OmitArgPrefixes] = field(default_factory=TableRequest)
+    """Label the reviews of a table, one in each row: its rows, with label and probabilities, are written."""
     run: str | None = None
     """Run folder to ask; None: the newest finished run."""
 
     def __post_init__(self):
-        if self.file and self.texts:
-            raise UserError(f"Give reviews as arguments or with --file, not both; got {len(self.texts)} beside {self.file}.")
-        if self.shard and not self.file:
-            raise UserError(f"--shard is for --file; got {self.shard} without one.")
+        if (file := self.table.file) and self.texts:
+            raise UserError(f"Give reviews as arguments or with --file, not both; got {len(self.texts)} beside {file}.")

@@ -61,7 +61,7 @@ class Predictor:
 
 def predict(request: Request) -> None:
     """Print label, probability and the words that pushed; with `--file`, write a table."""
-    if request.file:
+    if request.table.file:
         _answer_file(request)
         return
     texts = _read(request)
@@ -75,20 +75,14 @@ def predict(request: Request) -> None:
 
 
 def _answer_file(request: Request) -> None:
-    import pandas as pd  # takes longer to import than a review takes to answer
+    from shared import large_tables  # pandas takes longer to import than a review takes to answer
 
-    from shared import large_tables
-
-    def answer(texts: list[str]) -> pd.DataFrame:
-        answers = predictor(texts)
-        table = pd.DataFrame([one["probabilities"] for one in answers]).add_prefix("probability_")
-        table.insert(0, "label", [one["label"] for one in answers])
-        return table
-
-    shard = large_tables.read_shard(request.shard)
     predictor = Predictor(inference.find("sentiment", request.run))
-    count = large_tables.answer_file(Path(request.file), Path(request.output), request.text_column, answer, shard)
-    print(f"{count:,} reviews labelled by {predictor.folder}: {request.output}")
+    names = predictor.metrics["class_names"]
+    count = large_tables.answer_file(
+        request.table, request.text_column, lambda texts: large_tables.labels(predictor(texts), names)
+    )
+    print(f"{count:,} reviews labelled by {predictor.folder}: {request.table.output}")
 
 
 def choose(probabilities: np.ndarray, names: list[str], positive: dict | None) -> np.ndarray:

@@ -1,11 +1,13 @@
 """Every setting of the text generation app, on one page."""
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal
+
+import tyro
 
 from apps.textgen.sampling import Sampling
 from shared.cli import UserError
-from shared.settings import Recurrent, Training, check_at_least, check_seed, check_source
+from shared.settings import Recurrent, TableRequest, Training, check_at_least, check_seed, check_source
 
 RECURRENT = Recurrent(cell="gru", units=384, dropout=0.2)
 TRAINING = Training(epochs=10, patience=3, batch_size=64, learning_rate=4e-3)
@@ -91,6 +93,10 @@ class Request:
     """Colour each character by the network's probability for it: green high, yellow, red low."""
     run: str | None = None
     """Run folder to ask; None: the newest finished run."""
+    prompt_column: str = "prompt"
+    """Column of --file that holds the prompt."""
+    table: Annotated[TableRequest, tyro.conf.OmitArgPrefixes] = field(default_factory=TableRequest)
+    """Write on after each prompt of a table: its rows, with the continuation, are written."""
 
     def __post_init__(self):
         check_at_least(1, self, "length", "samples")
@@ -98,3 +104,5 @@ class Request:
         Sampling(self.temperature, self.top_k, self.top_p)
         if self.prompt == "":
             raise UserError("--prompt is empty; give one character or more.")
+        if self.table.file and (self.prompt is not None or self.samples > 1 or self.show_probabilities):
+            raise UserError("--prompt, --samples and --show-probabilities are for a single prompt; leave them out with --file.")

@@ -1,8 +1,10 @@
 """Write text with a trained run: make textgen-predict ARGS='--prompt "ROMEO:"'."""
 
 import functools
+import itertools
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,10 @@ from apps.textgen.config import Request
 from apps.textgen.sampling import CHUNK, Sampling, choose, probabilities_of
 from shared import inference, runs
 from shared.cli import UserError
+from shared.settings import TableRequest, read_shard
 
 VOCABULARY = "characters.json"
+BATCH = 64  # prompts of a table that are written on after side by side
 WINDOW = 1_000  # characters of a prompt that are read at a time
 COLOURS = {"likely": "green", "possible": "yellow", "unlikely": "bold red"}  # of characters, in a terminal
 SAMPLING = Sampling(Request.temperature, Request.top_k, Request.top_p)
@@ -121,8 +125,11 @@ class Predictor:
 
 
 def predict(request: Request) -> None:
-    """Print the prompt and what follows, as it is made."""
+    """Print the prompt and what follows, as it is made; with `--file`, write a table."""
     predictor = Predictor(inference.find("textgen", request.run))
+    if request.table.file:
+        _answer_file(request, predictor)
+        return
     prompt = known(request, predictor.vocabulary)
     sampling = Sampling(request.temperature, request.top_k, request.top_p)
 
@@ -142,6 +149,30 @@ def predict(request: Request) -> None:
             print(f"--- {number} ---\n{prompt}", end="")
         text.show(whole=True)
         print()
+
+
+def _answer_file(request: Request, predictor: Predictor) -> None:
+    import pandas as pd  # takes longer to import than a text of a few lines takes to write
+
+    from shared import large_tables
+
+    sampling = Sampling(request.temperature, request.top_k, request.top_p)
+    number, shards = read_shard(request.table.shard)
+    numbers = itertools.count(number, shards)  # a row's place in the table: its text is the same in any shard
+
+    def read(prompt: str) -> tuple[str, tuple[int, int]]:
+        seed = request.seed, next(numbers)
+        return known(replace(request, prompt=prompt, table=TableRequest()), predictor.vocabulary), seed
+
+    def answer(examples: list[tuple[str, tuple[int, int]]]) -> pd.DataFrame:
+        prompts, seeds = zip(*examples, strict=True) if examples else ([], [])
+        answers = predictor(prompts, sampling, request.length, seeds, request.stop) if prompts else []
+        return pd.DataFrame({"continuation": pd.array([one["text"] for one in answers], dtype="string")})
+
+    count = large_tables.answer_file(
+        request.table, request.prompt_column, lambda prompts: large_tables.answer_readable(prompts, read, answer), BATCH
+    )
+    print(f"{count:,} texts written by {predictor.folder}: {request.table.output}")
 
 
 class Text:
