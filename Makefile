@@ -69,7 +69,7 @@ speed: $(INSTALLED) ## Our speed beside others', as ratios measured in one run; 
 	@$(RUN) pytest -m speed -s --quiet
 
 tensorboard: $(INSTALLED) ## Watch all runs in a browser
-	$(RUN) tensorboard.main --logdir runs
+	$(RUN) tensorboard.main --logdir runs/tensorboard
 
 lint: $(INSTALLED) ## Check style and names
 	$(PY) -m ruff check .

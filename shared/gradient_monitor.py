@@ -24,7 +24,7 @@ class GradientMonitor(keras.callbacks.Callback):
 
     Adds to the epoch's logs, and so to TensorBoard and `history.csv` if it stands before those callbacks:
     `gradient_norm` (mean before clipping), `gradient_norm_max`, `clipped_fraction` (of steps, 0 to 1), `clip_threshold`, and
-    `gradient_norm/<layer>` (root mean square over the epoch). To every tenth batch's logs: `gradient_norm`.
+    `gradient_norm/<layer>` (root mean square over the epoch).
 
     Raises:
         NotFinite: from `fit`, naming the layer and the step where the first NaN or infinity came up.
@@ -44,11 +44,8 @@ class GradientMonitor(keras.callbacks.Callback):
         self.model.optimizer.reset_measurements()
 
     def on_train_batch_end(self, batch, logs=None):
-        if batch % LOOK_EVERY:
-            return
-        self._stop_if_not_finite()
-        if logs is not None:
-            logs["gradient_norm"] = read_scalar(self.model.optimizer.gradient_norm)
+        if batch % LOOK_EVERY == 0:
+            self._stop_if_not_finite()
 
     def on_epoch_end(self, epoch, logs=None):
         self._stop_if_not_finite()

@@ -59,10 +59,14 @@ class MeasuredClipping:
         self.norm_history = self._measurement("norm_history", (HISTORY,), np.inf) if clipping == "adaptive" else None
 
     def build(self, variables):
-        """Add what is kept for each variable: sum over the epoch of squared norms; NaN or not at the first bad step."""
+        """Add what is kept for each variable: sum over the epoch of squared norms; NaN or not at the first bad step.
+
+        And the largest norm since somebody set it to 0.
+        """
         super().build(variables)
         self.epoch_square_sums = self._measurement("epoch_square_sums", (len(variables),))
         self.bad_gradients = self._measurement("bad_gradients", (len(variables),))
+        self.recent_norm_max = self._measurement("recent_norm_max")
 
     def apply(self, grads, trainable_variables=None):
         """Measure and clip the gradients, then update the weights."""
@@ -143,6 +147,7 @@ class MeasuredClipping:
         self.epoch_clipped.assign_add(ops.cast(clipped, "float32"))
         self.epoch_norm_sum.assign_add(finite_norm)
         self.epoch_norm_max.assign(ops.maximum(self.epoch_norm_max, finite_norm))
+        self.recent_norm_max.assign(ops.maximum(self.recent_norm_max, finite_norm))
         self.epoch_square_sums.assign_add(ops.where(all_finite, squares, ops.zeros_like(squares)))
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import matplotlib
 import pandas as pd
+from matplotlib.ticker import LogFormatter, MaxNLocator
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -16,11 +17,16 @@ def plot_history(file: Path, history: pd.DataFrame, curves: list[list[str]], tit
     figure, axes = plt.subplots(1, len(curves), figsize=(4.5 * len(curves), 4), squeeze=False)
     for axis, columns in zip(axes[0], curves, strict=True):
         history.plot(x="epoch", y=columns, ax=axis, marker="o")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     save_figure(figure, file, title)
 
 
 def save_figure(figure, file: Path, title: str) -> None:
     """Write a PNG and let go of the figure."""
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if axis.get_scale() != "linear":  # whose ticks would be written in mathematics, which is not parsed
+            axis.set_major_formatter(LogFormatter())
+            axis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
     figure.suptitle(title)
     figure.tight_layout()
     figure.savefig(file)

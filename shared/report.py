@@ -25,7 +25,7 @@ def write_markdown(folder: Path, metrics: dict[str, Any], sections: list[str]) -
         "",
         *markdown_table(scores(metrics), f"on {metrics['split']}"),
         "",
-        _lead_in_words(metrics["lead"]),
+        _leads_in_words(metrics),
         "",
         *sections,
     ]
@@ -54,14 +54,28 @@ def with_mean_and_spread(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def print_table(table: pd.DataFrame, title: str, corner: str = "", digits: int = 4) -> None:
-    """Print a table; numbers that are not whole get `digits` decimals."""
+    """Print a table; numbers that are not whole get `digits` decimals.
+
+    One that is wider than the terminal is turned where that makes it narrower; what is too wide still is wrapped, not cut.
+    """
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    cells = table.astype(object).map(lambda value: _cell(value, digits))
+    shown, turned = (_rich_table(one, title, corner) for one in (cells, cells.T))
+    without_limit = console.options.update(max_width=10_000)
+    widths, widths_turned = (console.measure(one, options=without_limit) for one in (shown, turned))
+    fits_better = widths.maximum > console.width and widths_turned.minimum < widths.minimum
+    console.print(turned if fits_better else shown)
+
+
+def _rich_table(cells: pd.DataFrame, title: str, corner: str) -> Table:
+    """Texts as a table whose columns may wrap between words alone."""
     shown = Table(title=Text(title))  # Text: rich would take [billing] in a plain str for markup
-    shown.add_column(Text(corner))
-    for name in table.columns:
-        shown.add_column(Text(str(name)), justify="right")
-    for who, row in table.iterrows():
-        shown.add_row(*(Text(cell) for cell in (str(who), *(_cell(value, digits) for value in row))))
-    Console(width=None if sys.stdout.isatty() else 160).print(shown)
+    shown.add_column(Text(corner), overflow="fold")
+    for name in cells.columns:
+        shown.add_column(Text(str(name)), justify="right", overflow="fold")
+    for who, row in cells.iterrows():
+        shown.add_row(*(Text(cell) for cell in (str(who), *row)))
+    return shown
 
 
 def _cell(value, digits: int) -> str:
@@ -74,11 +88,17 @@ def _cell(value, digits: int) -> str:
 
 def announce(folder: Path, metrics: dict[str, Any], scores: pd.DataFrame, next_command: str) -> None:
     """Print the scores, who won, where the run lies and what to do next."""
-    print_table(scores, f"{_title(metrics)}, {metrics['split']}")
+    in_words = scores.rename(columns=lambda name: name.replace("_", " "))
+    print_table(in_words, f"{_title(metrics)}, {metrics['split']}")
     console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(f"{_lead_in_words(metrics['lead'])} {metrics['train_seconds'] / 60:.1f} minutes of training.", markup=False)
+    console.print(f"{_leads_in_words(metrics)} {metrics['train_seconds'] / 60:.1f} minutes of training.", markup=False)
     console.print(f"Run:   {folder}  (report.md, plots/, model.keras)", highlight=False, markup=False)
     console.print(f"Next:  {next_command}    make tensorboard    make runs", highlight=False, markup=False)
+
+
+def _leads_in_words(metrics: dict[str, Any]) -> str:
+    """The lead by the metric, and by the other measures where an app judges by them, too."""
+    return " ".join(map(_lead_in_words, (metrics["lead"], *metrics.get("other_leads", ()))))
 
 
 def _lead_in_words(lead: dict[str, Any]) -> str:

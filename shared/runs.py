@@ -2,12 +2,14 @@
 
 While a run trains, its folder is named `<time stamp>.unfinished`; the last act of a run is to take that ending away.
 So everything that looks like a finished run is one, and what a kill leaves behind can go on with `--resume`.
+TensorBoard reads the logs through links, `runs/tensorboard/<app>/<time stamp>`, whose names stay when the run is finished.
 """
 
 import contextlib
 import dataclasses
 import itertools
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -22,6 +24,7 @@ from shared.cli import UserError, flag
 ConfigType = TypeVar("ConfigType")
 ROOT = Path("runs")
 UNFINISHED = ".unfinished"
+TENSORBOARD = "tensorboard"  # folder of the links to the logs
 LOCK = "lock"  # held while a process works in the folder; the kernel lets go of it when that process ends, however it ends
 NOT_COMPARED = ("resume",)  # settings that may differ between a run and its continuation
 TRAINING_STATE = "*.npz"  # what only --resume needs: best weights, states of trainings
@@ -67,6 +70,8 @@ def open_run(app: str, config: Any, about: dict[str, Any]) -> Iterator["Run"]:
             what differs from the newest one.
     """
     run = _resume(app, config, about) if config.training.resume else _start(app, config, about)
+    _link_logs(run.path)
+    _tidy_links(app)
     try:
         yield run
     finally:
@@ -96,6 +101,7 @@ class Run:
         for file in self.path.glob(TRAINING_STATE):
             file.unlink()
         self.path = self.path.rename(self.path.with_name(self.path.name.removesuffix(UNFINISHED)))
+        _link_logs(self.path)
         self.lock.release()
         (self.path / LOCK).unlink(missing_ok=True)
         return self.path
@@ -106,7 +112,8 @@ def _start(app: str, config: Any, about: dict[str, Any]) -> Run:
         print(f"{left[-1]} is not finished. To go on with it: make {app} ARGS=--resume")
     path = _make_folder(app)
     run = Run(path, _hold(path, seconds=10))  # another process may just be looking at it
-    (path / "plots").mkdir()
+    for name in ("plots", "logs"):
+        (path / name).mkdir()
     run.write_json("config.json", dataclasses.asdict(config))
     run.write_json("environment.json", about)
     return run
@@ -118,6 +125,25 @@ def _resume(app: str, config: Any, about: dict[str, Any]) -> Run:
         if not differing and (lock := _hold(folder)):
             return Run(folder, lock)
     raise _nothing_to_resume(app, differences)
+
+
+def _link_logs(folder: Path) -> None:
+    """Point the link to a run's logs, which TensorBoard follows, at where they are now."""
+    link = ROOT / TENSORBOARD / folder.parent.name / folder.name.removesuffix(UNFINISHED)
+    link.parent.mkdir(parents=True, exist_ok=True)
+    beside = ROOT / f".link_{os.getpid()}"  # not there where TensorBoard looks
+    beside.unlink(missing_ok=True)
+    beside.symlink_to(Path("..", "..", folder.parent.name, folder.name, "logs"))
+    beside.replace(link)
+
+
+def _tidy_links(app: str) -> None:
+    """Link the finished runs that came from elsewhere or were killed right after their renaming; unlink those deleted."""
+    for folder in finished(app):
+        _link_logs(folder)
+    for link in (ROOT / TENSORBOARD / app).iterdir():
+        if not link.exists():
+            link.unlink(missing_ok=True)
 
 
 def find(app: str, path: str | None = None) -> Path:

@@ -1,15 +1,20 @@
 """What TensorBoard shows beside the epochs' figures, which Keras's own callback writes."""
 
+import json
+import math
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorboard.plugins.hparams import api as hparams
 
 from shared.gradient_monitor import LOOK_EVERY
+from shared.gradients import read_scalar
 
 
 class BatchScalars(keras.callbacks.Callback):
-    """Write the gradient norm of every tenth batch to TensorBoard: an epoch's mean hides the spikes.
+    """Write the largest gradient norm since the last point, and its logarithm, every tenth batch: a mean hides the spikes.
 
     (Keras's TensorBoard has `update_freq` for this; with a number, version 3.15 writes no scalars at all.)
     """
@@ -23,11 +28,50 @@ class BatchScalars(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if batch % LOOK_EVERY == 0:
-            with self.writer.as_default(step=int(self.model.optimizer.iterations.numpy())):
-                tf.summary.scalar("batch_gradient_norm", logs["gradient_norm"])
+            self._write()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._write()  # of the batches after the last point
 
     def on_train_end(self, logs=None):
         self.writer.close()
+
+    def _write(self) -> None:
+        optimizer = self.model.optimizer
+        if (largest := read_scalar(optimizer.recent_norm_max)) > 0:
+            with self.writer.as_default(step=int(optimizer.iterations.numpy())):
+                tf.summary.scalar("batch_gradient_norm_max", largest)
+                tf.summary.scalar("batch_gradient_norm_max_log10", math.log10(largest))
+        optimizer.recent_norm_max.assign(0.0)
+
+
+def hparams_to_tensorboard(folder: Path, metrics: dict[str, Any]) -> None:
+    """Show the run's settings beside its result in the HPARAMS tab: what it is judged by, its minutes and parameters.
+
+    Args:
+        folder: the run folder, with config.json.
+        metrics: what goes into metrics.json.
+    """
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    groups = [content for content in config.values() if isinstance(content, dict)]
+    settings = {name: content for name, content in config.items() if not isinstance(content, dict)}
+    settings |= {name: content for group in groups for name, content in group.items()}
+    shown = {"app": metrics["app"]} | {name: _hparam(content) for name, content in settings.items() if name != "resume"}
+    metric, split = metrics["metric"], metrics["split"]
+    result = {f"validation_{metric}": metrics["validation"]["network"][metric]}
+    result |= {f"{split}_{metric}": metrics["test"]["network"][metric], "baseline": metrics["test"]["baseline"][metric]}
+    result |= {"minutes": metrics["train_seconds"] / 60, "parameters": metrics["parameters"]}
+    with tf.summary.create_file_writer(str(folder / "logs" / "report")).as_default(step=0):
+        hparams.hparams(shown)
+        for name, figure in result.items():
+            tf.summary.scalar(f"result/{name}", figure)
+
+
+def _hparam(content) -> str | bool | int | float:
+    """A setting as the HPARAMS tab takes it."""
+    if isinstance(content, list):
+        return " ".join(map(str, content))
+    return "none" if content is None else content
 
 
 def plots_to_tensorboard(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The gradient through time: how much of the last step's loss gradient reaches the states before it.
+"""The gradient through time: how much of the gradient of the last step's loss reaches the states before it.
 
 Backpropagation multiplies by the recurrent Jacobian once per step, so the norm shrinks or grows about geometrically with the
 distance (Bengio et al., 1994; Hochreiter et al., 2001), unless a gate has learned to let it through.
@@ -16,7 +16,7 @@ from shared.plots import plt, save_figure
 
 
 class GradientThroughTime(keras.callbacks.Callback):
-    """Every few epochs, a picture and a histogram of the gradient through time for TensorBoard.
+    """Every few epochs, a picture of the gradient through time for TensorBoard, and how many steps it reaches.
 
     For models with one input, see `gradient_through_time`.
 
@@ -47,7 +47,7 @@ class GradientThroughTime(keras.callbacks.Callback):
         with tf.summary.create_file_writer(str(self.folder)).as_default():
             tf.summary.image("gradient_through_time", tf.image.decode_png(picture.read_bytes(), channels=4)[None], step=epoch)
             for layer, of_layer in norms.items():
-                tf.summary.histogram(f"log10_gradient_through_time/{layer}", np.log10(of_layer + 1e-30), step=epoch)
+                tf.summary.scalar(f"gradient_steps_to_1_percent/{layer}", steps_to_1_percent(of_layer), step=epoch)
         picture.unlink()
 
 
@@ -64,7 +64,7 @@ def gradient_through_time(model: keras.Model, inputs, targets, loss: Callable) -
         loss: a function of (targets, outputs) to the loss of the last step, `(batch,)`.
 
     Returns:
-        By the layer's name: `(time,)`, the mean over the batch of the norm over the units.
+        By the layer's name: `(batch, time)`, the norm over the units.
 
     Raises:
         ValueError: if the model has no recurrent layer outside of a `Bidirectional`.
@@ -88,7 +88,7 @@ def gradient_through_time(model: keras.Model, inputs, targets, loss: Callable) -
     with tf.GradientTape() as tape:
         total = ops.sum(loss(targets, probe(inputs, training=False)))
     gradients = tape.gradient(total, [added.zeros.value for added in zeros.values()])
-    return {name: np.linalg.norm(gradient, axis=2).mean(axis=0) for name, gradient in zip(zeros, gradients, strict=True)}
+    return {name: np.linalg.norm(gradient, axis=2) for name, gradient in zip(zeros, gradients, strict=True)}
 
 
 def last_step_cross_entropy(targets, logits):
@@ -98,11 +98,30 @@ def last_step_cross_entropy(targets, logits):
     return ops.sparse_categorical_crossentropy(targets, logits, from_logits=True)
 
 
+def quantiles_of_rows(norms: np.ndarray) -> np.ndarray:
+    """Of norms `(batch, time)`: `(3, time)`, the 10 % quantile, the median and the 90 % quantile of the rows with a gradient.
+
+    (Not the mean: a few rows with a large loss hold most of it.)
+    """
+    reached = norms.any(axis=1)
+    return np.quantile(norms[reached] if reached.any() else norms, [0.1, 0.5, 0.9], axis=0)
+
+
+def steps_to_1_percent(norms: np.ndarray) -> int:
+    """Steps back until the median of norms `(batch, time)` is below 1 % of what it is at the last step; all, if it never is."""
+    backwards = quantiles_of_rows(norms)[1][::-1]
+    below = np.flatnonzero(backwards < 0.01 * backwards[0])
+    return int(below[0]) if len(below) else len(backwards)
+
+
 def plot_norms(axes, norms: dict[str, np.ndarray]) -> None:
-    """Norms over the distance to the last step, on a logarithmic scale."""
-    for name, norm in norms.items():
-        axes.semilogy(np.arange(len(norm))[::-1], norm + 1e-30, label=name)
-    axes.set(xlabel="steps before the last", ylabel="norm of the gradient")
+    """Median of norms `(batch, time)` over the distance to the last step, on a logarithmic scale, and where 10 to 90 % lie."""
+    for number, (name, of_rows) in enumerate(norms.items()):
+        low, median, high = quantiles_of_rows(of_rows) + 1e-30
+        distance = np.arange(len(median))[::-1]
+        [line] = axes.semilogy(distance, median, label=name, linewidth=1 + len(norms) - number)  # thin over wide: both are seen
+        axes.fill_between(distance, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+    axes.set(xlabel="steps before the last", ylabel="gradient's norm: median, 10 to 90 %")
     axes.legend()
 
 

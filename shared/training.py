@@ -1,6 +1,7 @@
 """What every training has in common: seeds, devices, the optimizer, the standard callbacks, Ctrl-C, the time per step."""
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -117,7 +118,7 @@ def make_callbacks(folder: Path, monitor: str, settings: Training) -> tuple[list
     early_stopping = keras.callbacks.EarlyStopping(monitor=monitor, mode=best.mode, patience=settings.patience)
     resume = Resume(folder, {"best": best, "early_stopping": early_stopping}, restore=settings.resume)
     callbacks = [
-        keras.callbacks.ProgbarLogger(),  # before the monitor, whose many figures would not fit a line
+        ProgressLine(monitor),  # before the monitor, whose many figures would not fit a line
         GradientMonitor(),  # before those that write the logs
         best,
         early_stopping,
@@ -144,6 +145,39 @@ def describe(app: str, config: Any, experiment: Experiment, resume: Resume) -> d
         "interrupted": experiment.network.interrupted,
         "device": describe_device(),
     }
+
+
+class ProgressLine(keras.callbacks.ProgbarLogger):
+    """Keras's progress bar with as many figures as fit the terminal's line: one that wraps can't be overwritten.
+
+    Args:
+        monitor: the figure to show in any case; the others stand in history.csv.
+    """
+
+    AROUND = 40  # characters of the bar and the times, beside the number of steps
+
+    def __init__(self, monitor: str):
+        super().__init__()
+        self.monitor = monitor
+
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(batch, self._that_fit(logs or {}))
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, self._that_fit(logs or {}))
+
+    def _that_fit(self, logs: dict[str, float]) -> dict[str, float]:
+        if self.verbose != 1:  # a line per epoch, in a file
+            return logs
+        room = shutil.get_terminal_size().columns - self.AROUND - 2 * len(str(self.target))
+        room -= len(f" - {self.monitor}: 0.0000")
+        shown = {}
+        for name, figure in logs.items():
+            needed = len(f" - {name}: {figure:.4f}") if name != self.monitor else 0
+            if needed <= room:
+                shown[name] = figure
+                room -= needed
+        return shown
 
 
 class HistoryFile(keras.callbacks.Callback):

@@ -24,6 +24,7 @@ import numpy as np
 import onnx
 import pandas as pd
 import pytest
+import tensorflow as tf
 from fastapi.testclient import TestClient
 
 from shared import cli, runs, serve, settings, training
@@ -252,7 +253,8 @@ def test_metrics_keep_the_contract(app, trained):
     assert set(lead) == {"metric", "baseline", "mean", "low", "high", "verdict"}
     assert lead["low"] <= lead["mean"] <= lead["high"]
     assert lead["verdict"] == ("better" if lead["low"] > 0 else "worse" if lead["high"] < 0 else "draw")
-    assert metrics["beats_baseline"] == (lead["verdict"] == "better")
+    leads = [lead, *metrics.get("other_leads", ())]
+    assert metrics["beats_baseline"] == all(one["verdict"] == "better" for one in leads)
     if lead["metric"] == metric:
         ahead = metrics["test"]["network"][metric] - metrics["test"]["baseline"][metric]
         assert lead["mean"] == pytest.approx(ahead if metrics["higher_is_better"] else -ahead, rel=1e-3, abs=1e-5)
@@ -264,6 +266,26 @@ def test_losses_and_gradients_are_finite(app, trained):
     assert len(history) == app.config.training.epochs
     assert np.isfinite(history[["loss", "val_loss", "gradient_norm"]]).all(axis=None)
     assert (history["gradient_norm"] > 0).all()
+
+
+def plugins_by_tag(logs: Path) -> dict[str, set[str]]:
+    """What TensorBoard shows under each tag, in all of a run's folders of logs."""
+    found = {}
+    for file in logs.glob("*/events*"):
+        for event in tf.compat.v1.train.summary_iterator(str(file)):
+            for value in event.summary.value:
+                if value.HasField("metadata") and (plugin := value.metadata.plugin_data.plugin_name):
+                    found.setdefault(value.tag, set()).add(plugin)
+    return found
+
+
+def test_a_tag_in_tensorboard_is_of_one_kind_and_stands_there_under_one_name(trained):
+    """(A sound and an image under one tag: the AUDIO tab gets the image.)"""
+    plugins = plugins_by_tag(trained[0] / "logs")
+    assert {"epoch_loss", "batch_gradient_norm_max", "training"} <= plugins.keys()
+    assert {tag: kinds for tag, kinds in plugins.items() if len(kinds) > 1} == {}
+    names = [re.sub(r"[\W_]", "", tag).lower() for tag in plugins]
+    assert len(set(names)) == len(names), sorted(plugins)
 
 
 @pytest.mark.slow

@@ -27,11 +27,15 @@ def test_in_training_every_lag_comes_up():
     assert set(9 - places) == set(range(1, 10))
 
 
-def test_decay_of_a_geometric_series_is_its_ratio():
-    assert recall.decay(3.0 * 0.8 ** np.arange(50)[::-1]) == pytest.approx(0.8)
-    assert recall.decay(1.1 ** -np.arange(20.0)) == pytest.approx(1.1)
-    assert recall.decay(0.5 ** np.arange(500.0)[::-1]) == pytest.approx(0.5)  # most of it is below what float32 holds
-    assert np.isnan(recall.decay([np.nan, np.inf, 1.0]))
+def test_what_is_left_of_a_gradient_is_measured_from_its_start():
+    """Also of a curve that falls and rises again, of which no decay per step could be told; and rows count alike."""
+    rows = np.array([[4.0, 1.0, 2.0, 8.0], [400.0, 100.0, 200.0, 800.0], [np.nan, np.inf, 1.0, 0.0]])
+    np.testing.assert_allclose(recall.left(rows), [[0.5, 0.125, 0.25, 1], [0.5, 0.125, 0.25, 1], [0, 0, 0, 0]])
+
+
+def test_the_gradient_is_that_of_the_right_logit_however_wrong_the_network_is():
+    logits = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], "float32")
+    np.testing.assert_array_equal(recall.right_logit(np.array([2, 0]), logits), [3, 4])
 
 
 def test_the_command_saves_a_figure_and_a_table(capsys, monkeypatch):
@@ -40,7 +44,7 @@ def test_the_command_saves_a_figure_and_a_table(capsys, monkeypatch):
     table = pd.read_csv(folder / "table.csv")
     assert list(table["network"].unique()) == list(recall.NETWORKS)
     assert len(table) == 8
-    assert len(table["decay before"].unique()) == 4  # of two networks and two seeds; clipping does not change the start
+    assert len(table["left untrained"].unique()) == 4  # of two networks and two seeds; clipping does not change the start
     assert [column for column in table if column.startswith("lag ")] == ["lag 1", "lag 2", "lag 5", "lag 6"]
     assert table.filter(like="lag ").stack().between(0, 1).all()
     assert (folder / "gradients.png").stat().st_size > 3_000
@@ -69,5 +73,6 @@ def test_gates_recall_what_a_plain_recurrence_forgets_and_clipping_helps_it():
     assert table.loc[("GRU", "global_norm"), "lag 100"] > 0.95
     assert table.loc[("SimpleRNN", "none"), "lag 100"] < 0.3
     assert table.loc[("SimpleRNN", "global_norm"), "lag 20"] > table.loc[("SimpleRNN", "none"), "lag 20"] + 0.2
-    assert table.loc[("SimpleRNN", "global_norm"), "decay before"] < 0.95
-    assert table.loc[("SimpleRNN, ReLU from identity", "global_norm"), "decay before"] > 0.98
+    assert table.loc[("SimpleRNN", "global_norm"), "left untrained"] < 1e-3
+    assert table.loc[("SimpleRNN, ReLU from identity", "global_norm"), "left untrained"] > 0.1
+    assert table.loc[("GRU", "global_norm"), "left trained"] > 0.1

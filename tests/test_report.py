@@ -1,5 +1,6 @@
 """The report of a run: names as the user wrote them, and the lead over the baseline with its interval."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,43 @@ def test_the_report_holds_training_scores_lead_and_sections(tmp_path):
     assert lines[-3:] == ["![training](plots/training.png)", "", "The end."]
 
 
+def test_at_80_columns_no_number_of_a_table_is_cut(capsys, monkeypatch):
+    """As in a terminal: where columns wrapped between words are still too wide, the table is turned."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    scores = ["accuracy", "auc", "average_precision", "macro_f1", "log_loss", "calibration_error", "perplexity", "bits", "mae"]
+    who = ("network", "recurrent path alone", "n-gram path alone", "baseline")
+    for rows, columns in ((who, scores[:6]), (range(20), scores[:6]), (who[:2], scores)):
+        table = pd.DataFrame(0.1234, rows, columns)
+        metrics = METRICS | {"test": table.T.to_dict()}
+        report.announce(Path("runs/app"), metrics, table, "next")
+        printed = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+        assert printed.count(" 0.1234 ") == table.size
+        assert max(map(len, printed.split("Run:")[0].splitlines())) <= 80
+        assert "\N{HORIZONTAL ELLIPSIS}" not in printed
+
+
+def test_epochs_are_whole_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "save_figure", lambda figure, *_: figures.append(figure))
+    figures = []
+    plots.plot_history(tmp_path / "x.png", pd.DataFrame({"epoch": [0, 1], "loss": [2.0, 1.0]}), [["loss"]], "")
+    [axes] = figures[0].axes
+    plots.plt.close(figures[0])
+    assert all(float(tick).is_integer() for tick in axes.get_xticks())
+
+
+def test_numbers_on_a_logarithmic_axis_are_written_out(tmp_path):
+    figure, axes = plots.plt.subplots()
+    axes.loglog([1, 100], [1e-6, 1])
+    plots.save_figure(figure, tmp_path / "x.png", "")
+    labels = [
+        tick.get_text().replace("\N{MINUS SIGN}", "-")
+        for tick in (*axes.get_xticklabels(), *axes.get_yticklabels(which="both"))
+    ]
+    assert {"10", "100", "1e-06"} <= set(labels)
+    assert not any("$" in label for label in labels)
+
+
 def test_dollars_in_names_are_drawn_as_they_are(tmp_path):
     names = ["$", "US$ 5 and $x^{", r"$\nosuch$"]
     probabilities = np.eye(3)
@@ -89,3 +127,16 @@ def test_whole_numbers_have_no_decimals_and_gaps_are_dashes(capsys):
     report.print_table(rows, "title", digits=2)
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines() if "│" in line]
     assert cells == [["one", "1,200", "0.25", "a"], ["two", "-", "1", "b"]]
+
+
+def test_a_lead_by_one_measure_does_not_hide_a_draw_by_another(tmp_path, capsys):
+    metrics = METRICS | Lead(0.02, 0.01, 0.03).describe("mae", "linear")
+    metrics["other_leads"] = [Lead(-0.0003, -0.002, 0.001).describe("mse", "linear")["lead"]]
+    expected = (
+        "beats linear by 0.0200 mae (95 % interval 0.0100 to 0.0300). "
+        "The network and linear are a draw: the network leads by -0.0003 mse"
+    )
+    report.announce(tmp_path, metrics, report.scores(metrics), "next")
+    assert expected in capsys.readouterr().out.replace("\n", " ")
+    report.write_markdown(tmp_path, metrics, [])
+    assert expected in (tmp_path / "report.md").read_text()

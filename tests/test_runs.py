@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -98,9 +99,42 @@ def test_a_finished_run_holds_neither_training_state_nor_lock():
         for name in ("model.keras", "state.npz", "best.weights.npz"):
             (run.path / name).touch()
         path = run.finish(METRICS)
-    assert {file.name for file in path.iterdir()} == {"config.json", "environment.json", "metrics.json", "model.keras", "plots"}
+    names = {"config.json", "environment.json", "metrics.json", "model.keras", "plots", "logs"}
+    assert {file.name for file in path.iterdir()} == names
     assert runs.read_json(path / "metrics.json") == METRICS
     assert runs.read_json(path / "environment.json") == ABOUT
+
+
+LINKS = Path("runs", "tensorboard", "toy")
+
+
+def test_tensorboard_reads_a_run_under_one_name_from_its_start_to_its_end():
+    """Also of one that is cut off in between and resumed; what is written through a file that is open is there at once."""
+    path = cut_off()
+    with runs.open_run("toy", RESUME, ABOUT) as run, open(run.path / "logs" / "events", "w") as events:
+        [link] = LINKS.iterdir()
+        assert link.name == path.name.removesuffix(".unfinished")
+        assert (link / "events").read_text() == ""
+        (run.path / "model.keras").touch()
+        finished = run.finish(METRICS)
+        events.write("more")
+        events.flush()
+        assert [*LINKS.iterdir()] == [link]
+        assert (link / "events").read_text() == "more"
+        assert link.resolve() == (finished / "logs").resolve()
+
+
+def test_the_next_run_mends_the_links():
+    """One run was killed between its new name and its new link, one is copied from elsewhere, one is deleted, one is live."""
+    killed, copied, deleted = (finished_run() for _ in range(3))
+    (LINKS / killed.name).unlink()
+    (LINKS / killed.name).symlink_to(Path("..", "..", "toy", f"{killed.name}.unfinished", "logs"))
+    (LINKS / copied.name).unlink()
+    shutil.rmtree(deleted)
+    with runs.open_run("toy", Config(), ABOUT) as live:
+        newest = finished_run()
+        names = {killed.name, copied.name, newest.name, live.path.name.removesuffix(".unfinished")}
+        assert {link.name for link in LINKS.iterdir() if link.exists()} == {link.name for link in LINKS.iterdir()} == names
 
 
 def test_a_half_written_run_is_refused_with_the_way_to_finish_it():

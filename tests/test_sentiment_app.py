@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -117,10 +118,21 @@ def test_tensorboard_has_scalars_plots_mistakes_and_embeddings(finished_run):
         accumulator = EventAccumulator(str(finished_run / "logs" / part))
         accumulator.Reload()
         tags[part] = set(accumulator.Tags()["tensors"])
-    assert {"epoch_gradient_norm", "epoch_clipped_fraction", "batch_gradient_norm", "epoch_learning_rate"} <= tags["train"]
+    assert {"epoch_gradient_norm", "epoch_clipped_fraction", "batch_gradient_norm_max", "epoch_log_loss"} <= tags["train"]
     assert "epoch_accuracy" in tags["validation"]
     assert {"confusion_matrix", "reliability", "roc", "training", "confident mistakes"} <= tags["report"]
     assert tags["train"].isdisjoint({"batch_loss"})
+    [text] = accumulator.Tensors("confident mistakes")
+    lines = text.tensor_proto.string_val[0].decode().splitlines()
+    assert all(re.match(r"- \*\*\S+\*\*, predicted \S+ [01]\.\d{4}: ", line) for line in lines), lines
+
+
+def test_the_loss_of_the_answer_is_that_of_the_mean_over_the_paths():
+    """Against scikit-learn; `loss` is the sum over the paths."""
+    rng = np.random.default_rng(0)
+    labels, logits = rng.integers(0, 3, 20), rng.normal(size=(20, 2, 3)).astype("float32")
+    expected = log_loss(labels, softmax(logits.mean(axis=1), axis=1), labels=range(3))
+    assert np.mean(model.log_loss(labels, logits)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_projector_finds_the_embeddings(finished_run):

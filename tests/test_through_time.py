@@ -18,7 +18,7 @@ def test_norms_of_a_linear_recurrence_are_powers_of_its_matrix():
     norms = gradient_through_time(model, x, None, lambda _, h: keras.ops.matmul(h, direction))["recurrence"]
     matrix = model.get_weights()[1]
     expected = [np.linalg.norm(np.linalg.matrix_power(matrix, 8 - step) @ direction) for step in range(9)]
-    np.testing.assert_allclose(norms, expected, rtol=1e-5)
+    np.testing.assert_allclose(norms, np.tile(expected, (5, 1)), rtol=1e-5)
 
 
 def test_norms_of_a_scaled_identity_fall_by_the_scale_each_step():
@@ -26,7 +26,24 @@ def test_norms_of_a_scaled_identity_fall_by_the_scale_each_step():
     cell = keras.layers.SimpleRNN(3, activation="linear", recurrent_initializer=keras.initializers.Identity(0.5))
     model = keras.Model(inputs, cell(inputs))
     norms = gradient_through_time(model, np.ones((2, 20, 1), "float32"), None, lambda _, h: keras.ops.sum(h, axis=1))
-    np.testing.assert_allclose(next(iter(norms.values())), 3**0.5 * 0.5 ** np.arange(19, -1, -1), rtol=1e-5)
+    np.testing.assert_allclose(next(iter(norms.values()))[1], 3**0.5 * 0.5 ** np.arange(19, -1, -1), rtol=1e-5)
+
+
+def test_a_few_large_rows_do_not_move_what_is_shown():
+    """Nine rows fall by a half each step, one is a million times larger and does not fall, one was given no weight."""
+    rows = np.tile(0.5 ** np.arange(19.0, -1, -1), (11, 1))
+    rows[3], rows[7] = 1e6, 0
+    low, median, high = through_time.quantiles_of_rows(rows)
+    for one in (low, median):
+        np.testing.assert_allclose(one, rows[0])
+    assert (high >= median).all()
+    assert through_time.steps_to_1_percent(rows) == 7  # 0.5 ** 7 = 0.0078
+    assert through_time.steps_to_1_percent(np.ones((2, 20))) == 20
+    assert through_time.steps_to_1_percent(np.zeros((2, 20))) == 20
+    _, axes = through_time.plt.subplots()
+    through_time.plot_norms(axes, {"gru": rows})
+    np.testing.assert_allclose(axes.get_lines()[0].get_ydata(), rows[0])
+    through_time.plt.close()
 
 
 @pytest.mark.parametrize("cell", ["GRU", "LSTM"])
@@ -58,7 +75,7 @@ def test_norms_of_gated_layers_agree_with_finite_differences(cell):
             moved[0][number][0, unit] += 1e-2
             moved[1][number][0, unit] -= 1e-2
             slopes.append((loss(moved[0]) - loss(moved[1])) / 2e-2)
-    assert norms["lower"][2] == pytest.approx(np.linalg.norm(slopes), rel=0.02)
+    assert norms["lower"][0, 2] == pytest.approx(np.linalg.norm(slopes), rel=0.02)
 
 
 def test_the_model_is_left_as_it_was():
@@ -78,7 +95,7 @@ def test_a_model_without_recurrence_is_refused():
         gradient_through_time(keras.Model(inputs, keras.layers.Dense(1)(inputs)), np.ones((1, 5, 2)), None, None)
 
 
-def test_callback_writes_a_picture_and_a_histogram(tmp_path):
+def test_callback_writes_a_picture_and_how_many_steps_the_gradient_reaches(tmp_path):
     inputs = keras.Input((5, 2))
     model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.GRU(3, name="gru")(inputs)))
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -91,6 +108,6 @@ def test_callback_writes_a_picture_and_a_histogram(tmp_path):
         for event in tf.compat.v1.train.summary_iterator(str(file))
         for value in event.summary.value
     ]
-    tags = ("gradient_through_time", "log10_gradient_through_time/gru")
+    tags = ("gradient_through_time", "gradient_steps_to_1_percent/gru")
     assert sorted(written) == sorted((tag, step) for tag in tags for step in (0, 2))
     assert not list(tmp_path.glob("*.png"))

@@ -1,5 +1,6 @@
 """Seeds, devices, the optimizer's schedule, the callbacks' files, and the time per step."""
 
+import re
 import subprocess
 import sys
 import time
@@ -132,6 +133,26 @@ def network():
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
     model.compile(gradients.Adam(), "mse", jit_compile=False)
     return model
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_an_epochs_progress_fits_a_line_of_the_terminal_and_shows_what_is_monitored(columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    names = ("accuracy", "log_loss", "loss")
+    for monitor in ("val_accuracy", "val_loss", "val_nats_per_character"):
+        progress = training.ProgressLine(monitor)
+        progress.set_params({"verbose": 1, "epochs": 3, "steps": 157})
+        progress.on_train_begin()
+        progress.on_epoch_begin(0)
+        for batch in range(157):
+            progress.on_train_batch_end(batch, dict.fromkeys(names, 0.5))
+        figures = [f"{part}{name}" for part in ("", "val_") for name in names]
+        progress.on_epoch_end(0, dict.fromkeys((*figures, monitor), 0.5))
+        lines = re.sub(r"\x1b\[[0-9;]*m|[\b]", "", capsys.readouterr().out).splitlines()  # also at a carriage return
+        assert max(map(len, lines)) <= columns
+        assert f"157/157 {'━' * 20}" in lines[-1]
+        assert f"{monitor}: 0.5000" in lines[-1]
+        assert columns == 80 or all(f" {name}: 0.5000" in lines[-1] for name in figures)
 
 
 def slow_experiment(seconds, steps, taken):

@@ -18,7 +18,7 @@ from apps.weather import __main__ as commands
 from apps.weather import backtest, baseline, config, data, intervals, predict, report, sample, scoring, segments, train
 from apps.weather.batches import for_network, training_batches
 from apps.weather.config import DEFAULT, PRESETS, Request
-from apps.weather.model import PinballLoss, build_model, build_servable, in_order, unforced
+from apps.weather.model import PinballLoss, build_model, build_servable, in_order, median_error, unforced
 from apps.weather.segments import set_linear
 from apps.weather.windows import Windows
 from shared import runs
@@ -102,7 +102,10 @@ def test_metrics_keep_the_contract(run_folder):
     network, lead = metrics["test"]["network"], metrics["lead"]
     strongest = min(metrics["test"][who]["mae"] for who in BASELINES)
     assert lead["mean"] == pytest.approx(strongest - network["mae"], abs=1e-6)
-    assert metrics["beats_baseline"] == (lead["low"] > 0) == (lead["verdict"] == "better")
+    [by_mse] = metrics["other_leads"]  # of the target alone there is no other mae
+    assert by_mse["metric"] == "mse"
+    assert by_mse["mean"] == pytest.approx(min(metrics["test"][who]["mse"] for who in BASELINES) - network["mse"], abs=1e-6)
+    assert metrics["beats_baseline"] == (lead["low"] > 0 and by_mse["low"] > 0)
     assert metrics["interval"] == 0.8
     assert 0.5 < network["coverage"] < 1
     assert f"The interval holds {network['coverage']:.1%} of the targets (80% asked)" in (run_folder / "report.md").read_text()
@@ -245,6 +248,7 @@ def test_imputed_values_count_neither_in_scores_nor_in_calibration():
     errors = scoring.measure(lambda rows: np.zeros((len(rows), 2, 2, 3)), observed, windows, origins, 1)
     targets = np.stack([observed[origin + 1 : origin + 3] for origin in origins])
     np.testing.assert_allclose(errors.absolute, np.nanmean(np.abs(targets), axis=0), rtol=1e-6)
+    assert errors.by_window["mae_target"].mean() == pytest.approx(np.nanmean(np.abs(targets[..., 1])), rel=1e-6)
     assert errors.by_window["mse"].mean() == pytest.approx(np.nanmean(targets**2), rel=1e-6)
     np.testing.assert_array_equal(np.isnan(errors.target_inside), np.isnan(targets[..., 1]))
     wild = np.where(np.isnan(targets), 1e9, targets)
@@ -400,6 +404,78 @@ def test_a_short_test_part_does_not_tell_who_is_better():
     assert scoring.lead(errors(ours), errors(ours + 0.1), windows, "mse").verdict == "worse"
     theirs = ours[: 2 * block] + np.where(np.arange(2 * block), 0.1, -0.1)
     assert scoring.lead(errors(ours[: 2 * block]), errors(theirs), windows, "mae").verdict == "draw"
+
+
+def test_baselines_are_beaten_only_by_every_measure():
+    """Ahead by mae, behind by mse; of several columns the target's own mae counts too, in its unit."""
+    windows = Windows(history=12, horizon=6, stride=1)
+    ours = np.random.default_rng(0).uniform(size=20 * 18)
+
+    def errors(ahead, columns):
+        by_window = {"mae": ours - ahead, "mse": ours + 0.2 * ahead, "mae_target": ours - ahead}
+        return scoring.Errors(np.zeros((6, columns)), np.zeros((6, columns)), None, None, None, by_window)
+
+    for columns, others in ((1, ["mse"]), (3, ["mse", "mae_target"])):
+        given = {"baseline": errors(0, columns), "last value": errors(-0.3, columns), "network": errors(0.1, columns)}
+        found = scoring.leads(given, windows, report.NAMES, "mae", unit=8.0)
+        assert found["beats_baseline"] is False
+        assert (found["lead"]["verdict"], found["lead"]["baseline"]) == ("better", "the strongest baseline (linear)")
+        assert [of["metric"] for of in found["other_leads"]] == others
+        by_mse = found["other_leads"][0]  # by it, the last value is the strongest
+        assert (by_mse["verdict"], by_mse["baseline"]) == ("worse", "the strongest baseline (last value)")
+    assert found["other_leads"][1]["mean"] == pytest.approx(0.1 * 8)
+
+
+def test_steps_at_which_a_baseline_is_ahead_are_named():
+    skill = pd.Series([-0.08, -0.01, 0.2, 0.3], [1, 2, 3, 4])
+    expected = "A baseline is ahead of the network at 2 of 4 steps (1, 2), by at most 8.0%."
+    assert report.steps_behind(skill) == expected
+    assert report.steps_behind(skill[2:]) == ""
+
+
+def test_the_loss_in_degrees_is_the_absolute_error_of_the_targets_median():
+    rng = np.random.default_rng(0)
+    targets, forecast = rng.normal(size=(5, 4, 2)).astype("float32"), rng.normal(size=(5, 4, 2, 3)).astype("float32")
+    expected = 8 * np.abs(targets[:, :, 1] - forecast[:, :, 1, 1]).mean()
+    assert np.mean(median_error(1, 8.0)(targets, forecast)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_errors_by_month_leave_gaps_where_there_is_no_data_and_no_curve_leaves_its_axis(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(report, "save_figure", lambda figure, *_: figures.append(figure))
+    of_months = pd.DataFrame({"network": [1.0, 2.0, 1.0], "linear": [1.5, 1.0, 1.0]}, [1, 11, 12])
+    of_hours = pd.DataFrame({"network": np.full(24, 1.0), "linear": np.full(24, 9.0)}, range(24))
+    report.plot_by_time(tmp_path / "x.png", {"month": of_months, "hour": of_hours}, "", "MAE")
+    months, hours = figures[0].axes
+    np.testing.assert_array_equal(np.isnan(months.get_lines()[0].get_ydata()), [False, *[True] * 9, False, False])
+    for axes in (months, hours):
+        low, high = axes.get_ylim()
+        assert low == 0
+        assert high > 9
+        assert all(float(tick).is_integer() for tick in axes.get_xticks())
+    report.plt.close(figures[0])
+
+
+def test_titles_say_what_a_plot_shows(beside_the_run, tmp_path, monkeypatch):
+    titles = {}
+
+    def record(*args):
+        (file,) = (arg for arg in args if isinstance(arg, Path))
+        titles[file.stem] = args[-1]
+
+    folder, series = shutil.copytree(beside_the_run, tmp_path / "run"), data.load(TINY)
+    monkeypatch.setattr(report, "save_figure", record)
+    monkeypatch.setattr(report, "plot_history", record)
+    metrics = runs.read_json(folder / "metrics.json")
+    observed = series.values[:, [series.target]]
+    nothing = scoring.measure(lambda rows: np.zeros((len(rows), 6, 1, 3)), observed, series.windows, series.origins.test, 0)
+    report.write(folder, metrics, series, dict.fromkeys(metrics["test"], nothing), 1.0)
+    servable = keras.models.load_model(folder / "model.keras", compile=False)
+    report.plot_forecasts(folder, series, nothing, servable, 0)
+    assert "(test)" not in titles["training"]
+    assert "(test)" in titles["error_by_step"]
+    assert titles["worst"] != titles["forecasts"]
+    report.plt.close("all")
 
 
 def test_measuring_by_hand():

@@ -13,13 +13,14 @@ from typing import Any
 import keras
 import numpy as np
 import pandas as pd
+from keras import ops
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from shared import gradients, rnn, runs
 from shared.plots import plt, save_figure
-from shared.through_time import gradient_through_time, last_step_cross_entropy, plot_norms
+from shared.through_time import gradient_through_time, plot_norms
 
 SYMBOLS = 8
 NETWORKS = {  # name: cell and activation
@@ -74,7 +75,7 @@ def compare(config: Any) -> Path:
 
 
 def train(config: Any, seed: int, name: str, clipping: str) -> tuple[dict, tuple]:
-    """Train one network. Returns its row of the table, and the norms of its gradient through time before and after."""
+    """Train one network. Returns its row of the table, and what is left of its gradient before and after, see `left`."""
     length = config.lag + 1
     tests = make_tests(np.random.default_rng(seed), config.lag)
     sequences = np.random.default_rng(seed + 1)  # the same for every network
@@ -86,14 +87,15 @@ def train(config: Any, seed: int, name: str, clipping: str) -> tuple[dict, tuple
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         jit_compile=False,
     )
-    probe = (*(part[:64] for part in tests[config.lag]), last_step_cross_entropy)
-    [before] = gradient_through_time(network, *probe).values()
+    probe = (*(part[:64] for part in tests[config.lag]), right_logit)
+    [before] = map(left, gradient_through_time(network, *probe).values())
     for _ in range(config.steps):
         network.train_on_batch(*make_batch(sequences, config.batch_size, length))
-    [after] = gradient_through_time(network, *probe).values()
+    [after] = map(left, gradient_through_time(network, *probe).values())
     largest = float(network.optimizer.epoch_norm_max.numpy())
     row = {"network": name, "clipping": clipping, "seed": seed}
-    row |= {"decay before": decay(before), "decay after": decay(after), "largest norm": largest}
+    row |= {f"left {when}": float(np.median(of[:, 0])) for when, of in (("untrained", before), ("trained", after))}
+    row["largest norm"] = largest
     row |= {f"lag {lag}": np.mean(network.predict_on_batch(x).argmax(axis=1) == y) for lag, (x, y) in tests.items()}
     return row, (before, after)
 
@@ -104,20 +106,24 @@ def make_tests(rng: np.random.Generator, longest: int) -> dict:
     return {lag: make_batch(rng, 500, longest + 1, lag) for lag in lags}
 
 
-def decay(norms: np.ndarray) -> float:
-    """Factor by which the norm changes for each step further back: from the slope of its logarithm, where it has one."""
-    norms = np.asarray(norms, float)
-    steps = np.flatnonzero(np.isfinite(norms) & (norms > 1e-30))  # below, float32 runs out of digits
-    return float(np.exp(-np.polyfit(steps, np.log(norms[steps]), 1)[0])) if len(steps) > 1 else float("nan")
+def right_logit(targets, logits):
+    """The logit of the right answer, `(batch,)`. (The gradient of the loss would be larger, the more wrong a network is.)"""
+    return ops.take_along_axis(logits, ops.cast(targets, "int32")[:, None], axis=1)[:, 0]
+
+
+def left(norms: np.ndarray) -> np.ndarray:
+    """What is left of norms `(batch, time)` at each step, as a fraction of the last step's; 0 where that is not finite."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.nan_to_num(norms / norms[:, -1:], nan=0.0, posinf=0.0)
 
 
 def plot(file: Path, table: pd.DataFrame, norms: dict) -> None:
-    """The norms of the first seed before and after training; the mean recall at each lag, with its range over the seeds."""
+    """The gradients of the first seed before and after training; the mean recall at each lag, with its range over the seeds."""
     figure, (before, after, recall) = plt.subplots(1, 3, figsize=(18, 4.5))
     first = table["seed"].iloc[0]
     for axes, which, title in ((before, 0, "before training"), (after, 1, "after training, clipped")):
         plot_norms(axes, {name: norms[first, name, "global_norm"][which] for name in NETWORKS})
-        axes.set(title=f"Gradient through time, {title}")
+        axes.set(title=f"Gradient through time, {title}", ylabel="fraction left: median, 10 to 90 %")
     for (name, clipping), of_network in table.groupby(["network", "clipping"], sort=False):
         _plot_recall(recall, of_network.filter(like="lag "), name, clipping != "none")
     recall.axhline(1 / SYMBOLS, color="grey", linewidth=0.5)
@@ -128,9 +134,10 @@ def plot(file: Path, table: pd.DataFrame, norms: dict) -> None:
 
 def _plot_recall(axes, recalled, name: str, clipped: bool) -> None:
     lags = [int(column.removeprefix("lag ")) for column in recalled]
-    color = f"C{list(NETWORKS).index(name)}"
+    number = list(NETWORKS).index(name)
+    color, width = f"C{number}", 1 + len(NETWORKS) - number  # thin over wide: lines at the same height are both seen
     label = name if clipped else f"{name}, no clipping"
-    axes.plot(lags, recalled.mean(), "o-" if clipped else "x:", color=color, label=label)
+    axes.plot(lags, recalled.mean(), "o-" if clipped else "x:", color=color, label=label, linewidth=width)
     axes.fill_between(lags, recalled.min(), recalled.max(), color=color, alpha=0.1)
 
 
@@ -150,7 +157,8 @@ def announce(folder: Path, table: pd.DataFrame) -> None:
     """Print the table."""
     seeds = ", ".join(map(str, table["seed"].unique()))
     shown = Table(
-        title=f"Gradient decay per step; fraction recalled by lag (chance: 0.125); mean, smallest, largest of seeds {seeds}",
+        title="Gradient left at the first step, as a fraction of the last step's; fraction recalled by lag (chance: 0.125); "
+        f"mean, smallest, largest of seeds {seeds}",
         show_lines=True,
     )
     summary = summarize(table)

@@ -59,6 +59,11 @@ def accuracy(labels, logits):
     return ops.cast(ops.equal(ops.cast(ops.reshape(labels, (-1,)), answer.dtype), answer), "float32")
 
 
+def log_loss(labels, logits):
+    """Cross-entropy of the answer, `(batch,)`: what the paths say together, where `cross_entropy` judges each of them."""
+    return ops.sparse_categorical_crossentropy(ops.reshape(labels, (-1,)), ops.mean(logits, axis=1), from_logits=True)
+
+
 def build_servable(vectorizer: keras.Model, network: keras.Model) -> keras.Model:
     """What is saved: raw text `(batch,)` in, probabilities `(batch, classes)` out, the vocabulary inside."""
     text = keras.Input((), dtype="string", name="text")

@@ -10,7 +10,7 @@ import tensorflow as tf
 from apps.sentiment.data import Reviews
 from shared import classification, report
 from shared.plots import plot_history
-from shared.tensorboard import plots_to_tensorboard
+from shared.tensorboard import hparams_to_tensorboard, plots_to_tensorboard
 
 MISTAKES_SHOWN = 12
 WORDS_PROJECTED = 5_000
@@ -30,7 +30,7 @@ def write(folder: Path, metrics: dict, test: Reviews, probabilities: dict[str, n
     """
     on = f"{metrics['app']} on {metrics['dataset']}"  # a sample's plot cannot be taken for IMDB's
     classification.plot_all(folder / "plots", test.labels, probabilities, test.class_names, f"{on} (test)")
-    curves = [["loss", "val_loss"], ["accuracy", "val_accuracy"], ["gradient_norm"]]
+    curves = [["log_loss", "val_log_loss"], ["accuracy", "val_accuracy"], ["gradient_norm"]]
     plot_history(folder / "plots" / "training.png", pd.read_csv(folder / "history.csv"), curves, on)
     mistakes = table_of_mistakes(test, probabilities["network"])
     mistakes.to_csv(folder / "mistakes.csv", index=False)
@@ -47,10 +47,16 @@ def write(folder: Path, metrics: dict, test: Reviews, probabilities: dict[str, n
         "",
         "mistakes.csv holds all of them.",
         "",
-        *(f"- **{row.label}**, predicted {row.predicted} {row.probability:.3f}: {row.review}" for row in shown.itertuples()),
+        *_mistake_lines(shown),
     ]
     report.write_markdown(folder, metrics, sections)
+    hparams_to_tensorboard(folder, metrics)
     return shown
+
+
+def _mistake_lines(mistakes: pd.DataFrame) -> list[str]:
+    rows = mistakes.itertuples()
+    return [f"- **{row.label}**, predicted {row.predicted} {row.probability:.4f}: {row.review}" for row in rows]
 
 
 def _positive_lines(positive: dict | None) -> list[str]:
@@ -74,9 +80,7 @@ def write_tensorboard(folder: Path, mistakes: pd.DataFrame, network: keras.Model
     plots_to_tensorboard(folder)
     logs = folder / "logs" / "report"  # the projector looks beside event files alone
     with tf.summary.create_file_writer(str(logs)).as_default():
-        rows = [f"|{r.label}|{r.predicted}|{r.probability}|{r.review.replace('|', '/')}|" for r in mistakes.itertuples()]
-        table = ["|label|predicted|probability|review|", "|---|---|---|---|", *rows]
-        tf.summary.text("confident mistakes", "\n".join(table), step=0)
+        tf.summary.text("confident mistakes", "\n".join(_mistake_lines(mistakes)), step=0)
     vectors = network.get_layer("embedding").embeddings.numpy()
     shown = vectorizer.get_layer("words").get_vocabulary()[2 : 2 + WORDS_PROJECTED]  # 0 and 1 are padding and unknown
     np.savetxt(logs / "word_embedding.tsv", vectors[2 : 2 + len(shown)], delimiter="\t", fmt="%.4f")

@@ -14,7 +14,7 @@ from apps.sentiment.baseline import fit_baseline
 from apps.sentiment.config import Config
 from apps.sentiment.embeddings import cooccurrence_embeddings
 from apps.sentiment.export import exportable
-from apps.sentiment.model import accuracy, build_model, build_servable, cross_entropy
+from apps.sentiment.model import accuracy, build_model, build_servable, cross_entropy, log_loss
 from apps.sentiment.words import in_chunks
 from shared import checkpoints, classification, export, kernels, runs, training
 from shared.batches import batches_by_length, batches_in_order, count_batches
@@ -68,7 +68,7 @@ def prepare(config: Config, reviews: Splits) -> Experiment:
         network.compile(
             optimizer=training.make_optimizer(settings, steps),
             loss=cross_entropy,
-            metrics=[accuracy],
+            metrics=[accuracy, log_loss],
             jit_compile=False,  # batches differ in length: XLA would compile again for each
         )
     return Experiment(reviews, network, batches, steps, validation_batches, vectorizer, ids["sequence"], baseline)

@@ -12,6 +12,7 @@ from apps.textgen.generate import Sampler
 from apps.textgen.sampling import Sampling
 from shared import report
 from shared.plots import plot_history
+from shared.tensorboard import hparams_to_tensorboard, plots_to_tensorboard
 
 SAMPLE_LENGTH = 300  # characters, after each epoch
 PROMPT_LENGTH = 20
@@ -46,7 +47,7 @@ class SampleText(keras.callbacks.Callback):
 
 
 def write(folder: Path, metrics: dict, sample: str) -> None:
-    """Plots (PNG), sample.txt and report.md."""
+    """Plots (PNG), sample.txt, report.md and TensorBoard."""
     curves = [["nats_per_character", "val_nats_per_character"], ["gradient_norm"], ["clipped_fraction"]]
     history = pd.read_csv(folder / "history.csv")
     plot_history(folder / "plots" / "training.png", history, curves, f"{metrics['app']} on {metrics['dataset']}")
@@ -56,6 +57,8 @@ def write(folder: Path, metrics: dict, sample: str) -> None:
     if counted < metrics["train_characters"]:
         sections.insert(0, f"The n-grams are those of the last {counted:,} characters of the training text.\n")
     report.write_markdown(folder, metrics, sections)
+    hparams_to_tensorboard(folder, metrics)
+    plots_to_tensorboard(folder)
 
 
 def scores(metrics: dict) -> pd.DataFrame:

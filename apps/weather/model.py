@@ -1,6 +1,6 @@
 """The network: history -> encoder -> decoder -> quantiles of each step ahead, as differences from the last known value."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -81,11 +81,28 @@ class PinballLoss(keras.losses.Loss):
         return super().get_config() | {"quantiles": self.quantiles}
 
 
-def build_servable(config: Config, network: keras.Model, mean, deviation, forecast: list[int], target: int) -> keras.Model:
+def median_error(target: int, unit: float) -> Callable:
+    """A metric for `compile`, "mae_target": the mean absolute error of the median of the target, in its own unit.
+
+    Args:
+        target: the target's place among the columns that are forecast.
+        unit: its standard deviation over the training rows.
+    """
+
+    def mae_target(targets, forecast):
+        median = forecast[:, :, target, forecast.shape[-1] // 2]
+        return unit * ops.mean(ops.abs(targets[:, :, target] - median), axis=1)
+
+    return mae_target
+
+
+def build_servable(
+    config: Config, network: keras.Model, mean, deviation, forecast: list[int], target: int, dtype: str = "float64"
+) -> keras.Model:
     """What is saved: histories `(batch, history, num_columns)` in the data's own units in, calibrated quantiles in them out.
 
-    Both in 64 bits: of a counter at 45,000,000, 32 bits see no difference below 4. The layer "calibration" has the weights of
-    `apps.weather.intervals.fit_widening`; until they are set, it changes nothing.
+    Both in 64 bits unless told otherwise: of a counter at 45,000,000, 32 bits see no difference below 4. The layer
+    "calibration" has the weights of `apps.weather.intervals.fit_widening`; until they are set, it changes nothing.
 
     Args:
         config: the settings.
@@ -93,17 +110,18 @@ def build_servable(config: Config, network: keras.Model, mean, deviation, foreca
         mean, deviation: of each column over the training rows, `(num_columns,)`.
         forecast: see `build_model`.
         target: the target's place among them; `config.lower_bound` is its bound.
+        dtype: of what goes in and comes out.
     """
-    history = keras.Input((config.history, len(mean)), dtype="float64", name="history")
-    normalize = layers.Normalization(mean=mean, variance=deviation**2, dtype="float64", name="normalization")
+    history = keras.Input((config.history, len(mean)), dtype=dtype, name="history")
+    normalize = layers.Normalization(mean=mean, variance=deviation**2, dtype=dtype, name="normalization")
     units = layers.Normalization(
-        axis=-2, mean=mean[forecast], variance=deviation[forecast] ** 2, invert=True, dtype="float64", name="units"
+        axis=-2, mean=mean[forecast], variance=deviation[forecast] ** 2, invert=True, dtype=dtype, name="units"
     )
     uncompiled = keras.Model(network.input, network.output, name="network")  # leaves the optimizer behind
     quantiles = uncompiled(unforced(config, ops.cast(normalize(history), "float32"), len(forecast)))
     quantiles = Calibration(dtype="float32", name="calibration")(quantiles)  # also with --precision mixed_bfloat16
-    quantiles = units(ops.cast(quantiles, "float64"))
+    quantiles = units(ops.cast(quantiles, dtype))
     if config.lower_bound is not None:
         lowest = np.where(np.arange(len(forecast)) == target, config.lower_bound, -np.inf)
-        quantiles = ops.maximum(quantiles, lowest[:, None])
+        quantiles = ops.maximum(quantiles, lowest[:, None].astype(dtype))
     return keras.Model(history, quantiles, name="servable")

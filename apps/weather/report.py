@@ -5,6 +5,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -15,7 +16,7 @@ from apps.weather.scoring import Errors
 from apps.weather.windows import Windows
 from shared import report
 from shared.plots import plot_history, plt, save_figure
-from shared.tensorboard import plots_to_tensorboard
+from shared.tensorboard import hparams_to_tensorboard, plots_to_tensorboard
 
 NAMES = {"network": "network", "baseline": "linear", "last value": "last value", "same time yesterday": "same time yesterday"}
 STEPS_SHOWN = 8
@@ -65,9 +66,10 @@ def write(folder: Path, metrics: dict, series: Series, errors: dict[str, Errors]
         errors: on test, of "network" and of the baselines.
         unit: the target's standard deviation over the training rows: what turns errors into its own unit.
     """
-    title, error_name = f"{metrics['app']} on {metrics['dataset']} (test), {metrics['target']}", mae_of(metrics["target"])
-    plots, history = folder / "plots", pd.read_csv(folder / "history.csv")
-    plot_history(plots / "training.png", history, [["loss", "val_loss"], ["gradient_norm"], ["clipped_fraction"]], title)
+    on, error_name = f"{metrics['app']} on {metrics['dataset']}", mae_of(metrics["target"])
+    title, plots, history = f"{on} (test), {metrics['target']}", folder / "plots", pd.read_csv(folder / "history.csv")
+    curves = [["loss", "val_loss"], ["mae_target", "val_mae_target"], ["gradient_norm"]]
+    plot_history(plots / "training.png", history, curves, f"{on}, {metrics['target']}")
     by_step, by_time = table_by_step(errors, unit), tables_by_time(errors, series, unit)
     squared = pd.DataFrame({f"{NAMES[who]}, mse": found.squared.mean(axis=1) for who, found in errors.items()}, by_step.index)
     by_step.join(squared).to_csv(folder / "by_step.csv", index_label="step")
@@ -75,12 +77,17 @@ def write(folder: Path, metrics: dict, series: Series, errors: dict[str, Errors]
         table.to_csv(folder / f"by_{name}.csv", index_label=name)
     plot_by_step(plots / "error_by_step.png", by_step, title, error_name)
     plot_by_time(plots / "error_by_time.png", by_time, title, error_name)
-    some = skill(by_step).iloc[_some(len(by_step))]
+    skills = skill(by_step)
+    some = skills.iloc[_some(len(by_step))]
     report.print_table(some, error_name, "step", digits=3)
+    behind = steps_behind(skills["skill over best baseline"])
+    print(behind, end="\n" if behind else "")
     sections = [
         f"{error_name}, by step. Skill: the fraction by which it is below a baseline's.",
         "",
         *report.markdown_table(some, "step"),
+        "",
+        behind,
         "",
         *_interval_lines(metrics, errors["network"], unit),
         *_place_lines(folder, errors, series, unit, error_name),
@@ -91,6 +98,7 @@ def write(folder: Path, metrics: dict, series: Series, errors: dict[str, Errors]
         *(f"- {row.place}: {row.what}: {row.count:,}" for row in series.cleaning.itertuples()),
     ]
     report.write_markdown(folder, metrics, sections)
+    hparams_to_tensorboard(folder, metrics)
     plots_to_tensorboard(folder)
 
 
@@ -119,6 +127,20 @@ def skill(by_step: pd.DataFrame) -> pd.DataFrame:
             "skill over best baseline": 1 - by_step["network"] / baselines.min(axis=1),
         }
     )
+
+
+def steps_behind(skill: pd.Series) -> str:
+    """Where a baseline is better than the network, in words; nothing where none is.
+
+    Args:
+        skill: of the network over the best baseline, by step.
+    """
+    behind = skill[skill < 0]
+    if behind.empty:
+        return ""
+    steps = ", ".join(map(str, behind.index[:STEPS_SHOWN])) + (", ..." if len(behind) > STEPS_SHOWN else "")
+    most = f"{-behind.min():.1%}"
+    return f"A baseline is ahead of the network at {len(behind)} of {len(skill)} steps ({steps}), by at most {most}."
 
 
 def tables_by_time(errors: dict[str, Errors], series: Series, unit: float) -> dict[str, pd.DataFrame]:
@@ -166,11 +188,14 @@ def plot_by_time(file: Path, tables: dict[str, pd.DataFrame], title: str, name_o
     has_intervals = "coverage" in tables["hour"]
     figure, axes = plt.subplots(1 + has_intervals, 2, figsize=(11, 4.5 + 3 * has_intervals), sharey="row", squeeze=False)
     for number, (name, table) in enumerate(tables.items()):
+        table = table.reindex(range(table.index.min(), table.index.max() + 1))  # no line across months without data
         table[[column for column in table if column in NAMES.values()]].plot(ax=axes[0, number], marker="o")
-        axes[0, number].set(xlabel=name, ylabel=name_of_error, ylim=(0, None))
+        axes[0, number].set(xlabel=name, ylabel=name_of_error)
+        axes[0, number].xaxis.set_major_locator(MaxNLocator(integer=True))
         if has_intervals:
             table["coverage"].plot(ax=axes[1, number], marker="o")
             axes[1, number].set(xlabel=name, ylabel="fraction of the targets in the interval", ylim=(0, 1))
+    axes[0, 0].set_ylim(0, None)  # at last: an axis whose limits are set no longer grows
     save_figure(figure, file, title)
 
 
@@ -198,7 +223,8 @@ def plot_forecasts(folder: Path, series: Series, network: Errors, model: keras.M
             axis.fill_between(series.times[future], fan[:, 0], fan[:, -1], color="C0", alpha=0.25, linewidth=0)
             axis.tick_params(axis="x", rotation=30)
         axes[0, 0].legend()
-        save_figure(figure, folder / f"{name}.png", f"{series.name} (test), {series.columns[series.target]}")
+        what = "forecasts" if name == "forecasts" else "the forecasts furthest off"
+        save_figure(figure, folder / f"{name}.png", f"{series.name} (test), {series.columns[series.target]}: {what}")
 
 
 def worst_windows(error: Errors, origins: np.ndarray, windows: Windows) -> np.ndarray:

@@ -21,7 +21,7 @@ class Errors(NamedTuple):
     target_absolute: np.ndarray  # (n, horizon)
     target_inside: np.ndarray  # (n, horizon) 1 where the target lies between the outer quantiles, else 0
     target_width: np.ndarray  # (n, horizon) distance of the outer quantiles
-    by_window: dict[str, np.ndarray]  # "mae" and "mse": (n,), over all steps and columns; their mean is that of all values
+    by_window: dict[str, np.ndarray]  # (n,), their mean is that of all values: "mae", "mse"; "mae_target" of the target alone
 
 
 def forecast_all(forecaster: Forecaster, origins: np.ndarray) -> np.ndarray:
@@ -52,10 +52,12 @@ def measure(forecaster: Forecaster, observed: np.ndarray, windows: Windows, orig
         of_windows.append((np.abs(error).sum(axis=(1, 2)), (error**2).sum(axis=(1, 2))))
         of_target.append(_of_target(targets[:, :, target], error[:, :, target], quantiles[:, :, target]))
     values_per_window = count.sum() / len(origins)
-    by_window = [np.concatenate(part) / values_per_window for part in zip(*of_windows, strict=True)]
+    mae, mse = (np.concatenate(part) / values_per_window for part in zip(*of_windows, strict=True))
+    of_target = [np.concatenate(part) for part in zip(*of_target, strict=True)]
     with np.errstate(invalid="ignore"):  # a step at which nothing was measured has no mean
         means = squared / count, absolute / count
-    return Errors(*means, *map(np.concatenate, zip(*of_target, strict=True)), dict(zip(("mae", "mse"), by_window, strict=True)))
+        mae_target = np.nansum(of_target[0], axis=1) * len(origins) / np.isfinite(of_target[0]).sum()
+    return Errors(*means, *of_target, {"mae": mae, "mse": mse, "mae_target": mae_target})
 
 
 def _of_target(targets: np.ndarray, error: np.ndarray, quantiles: np.ndarray):
@@ -67,7 +69,7 @@ def _of_target(targets: np.ndarray, error: np.ndarray, quantiles: np.ndarray):
 
 
 def lead(network: Errors, baseline: Errors, windows: Windows, metric: str) -> Lead:
-    """How far the network is ahead of a baseline on the same test windows.
+    """How far the network is ahead of a baseline on the same test windows, by one of the measures of `Errors.by_window`.
 
     Neighbouring windows overlap, so they are drawn in blocks as long as a window. A test of fewer than five of them tells
     nothing of the spread between blocks: its interval is the range of single windows.
@@ -80,6 +82,33 @@ def lead(network: Errors, baseline: Errors, windows: Windows, metric: str) -> Le
     return paired_bootstrap(ours, theirs, higher_is_better=False, block=block)
 
 
+def leads(errors: dict[str, Errors], windows: Windows, names: dict[str, str], metric: str, unit: float) -> dict:
+    """The entries "beats_baseline", "lead" (by `metric`) and "other_leads" of metrics.json.
+
+    By each measure the network is compared with the baseline that is best by it; it beats them if it does by every one.
+
+    Args:
+        errors: on test, of "network" and of the baselines.
+        windows: how they lie.
+        names: what the baselines are called.
+        metric: what the run is judged by.
+        unit: see `summarise`.
+    """
+    measures, found = dict.fromkeys(errors["network"].by_window, 1.0) | {"mae_target": unit}, {}
+    if errors["network"].absolute.shape[1] == 1:
+        del measures["mae_target"]  # with nothing but the target forecast, it is the mae
+    for measure, scale in measures.items():
+        means = {who: error.by_window[measure].mean() for who, error in errors.items() if who != "network"}
+        strongest = min(means, key=means.get)
+        ahead = Lead(*(scale * part for part in lead(errors["network"], errors[strongest], windows, measure)))
+        found[measure] = ahead.describe(measure, f"the strongest baseline ({names[strongest]})")
+    return {
+        "beats_baseline": all(of["beats_baseline"] for of in found.values()),
+        "lead": found.pop(metric)["lead"],
+        "other_leads": [of["lead"] for of in found.values()],
+    }
+
+
 def summarise(errors: Errors, unit: float) -> dict[str, float]:
     """For metrics.json: mean errors over all steps and columns, normalised; that of the target in its own unit.
 
@@ -88,4 +117,4 @@ def summarise(errors: Errors, unit: float) -> dict[str, float]:
         unit: the target's standard deviation over the training rows.
     """
     means = {name: float(of_windows.mean()) for name, of_windows in errors.by_window.items()}
-    return means | {"mae_target": float(np.nanmean(errors.target_absolute) * unit)}
+    return means | {"mae_target": means["mae_target"] * unit}

@@ -13,7 +13,7 @@ from apps.weather.config import Config
 from apps.weather.data import Series, forecast_columns, statistics
 from apps.weather.export import exportable
 from apps.weather.intervals import fit_widening
-from apps.weather.model import PinballLoss, build_model, build_servable
+from apps.weather.model import PinballLoss, build_model, build_servable, median_error
 from apps.weather.segments import set_linear
 from shared import checkpoints, export, kernels, runs, training
 from shared.batches import count_batches
@@ -66,6 +66,7 @@ def prepare(config: Config, series: Series) -> Experiment:
         network.compile(
             optimizer=training.make_optimizer(settings, steps),
             loss=PinballLoss(config.quantiles),
+            metrics=[median_error(forecast.index(series.target), float(deviation[series.target]))],
             jit_compile=False,
         )
     normalised = mean, deviation, values, measured[:, forecast], forecast
@@ -96,9 +97,9 @@ def train(config: Config, series: Series) -> Path:
         export.write_after_training("weather", run.path, lambda saved: exportable(config, saved, series))
         evaluation, errors = evaluate(config, experiment, servable)
         metrics = training.describe("weather", config, experiment, resume) | evaluation
-        report.write(run.path, metrics, series, errors, float(experiment.deviation[series.target]))
         place = experiment.forecast.index(series.target)
         report.plot_forecasts(run.path / "plots", series, errors["network"], servable, place)
+        report.write(run.path, metrics, series, errors, float(experiment.deviation[series.target]))
         path = run.finish(metrics)
     announce(path, metrics, report.scores(metrics), "make weather-predict ARGS='--data new.csv'")
     return path
@@ -133,8 +134,6 @@ def evaluate(config: Config, experiment: Experiment, servable: keras.Model) -> t
         return scoring.measure(forecaster, experiment.observed, windows, origins, target)
 
     errors = {who: measure(says, series.origins.test) for who, says in {"network": network, **baselines}.items()}
-    strongest = min(baselines, key=lambda who: errors[who].by_window[config.metric].mean())
-    lead = scoring.lead(errors["network"], errors[strongest], windows, config.metric)
     evaluation = {
         "metric": config.metric,
         "higher_is_better": False,
@@ -145,7 +144,7 @@ def evaluate(config: Config, experiment: Experiment, servable: keras.Model) -> t
         "linear_history": experiment.linear.history,
         "validation": {"network": scoring.summarise(measure(network, series.origins.validation), unit)},
         "test": {who: scoring.summarise(found, unit) for who, found in errors.items()},
-        **lead.describe(config.metric, f"the strongest baseline ({report.NAMES[strongest]})"),
+        **scoring.leads(errors, windows, report.NAMES, config.metric, unit),
     }
     if config.interval is not None:
         inside, width = errors["network"].target_inside, errors["network"].target_width
