@@ -342,6 +342,13 @@ def test_table_of_runs(capsys):
         assert cell in text
 
 
+def test_figures_of_a_run_without_a_test_part_say_so(capsys):
+    finished_run(metrics=METRICS | {"split": "validation"})
+    table.main()
+    text = " ".join(capsys.readouterr().out.split())
+    assert text.count("on validation") == 2
+
+
 def test_table_without_runs_says_how_to_make_one():
     with pytest.raises(UserError, match="make lists them"):
         table.main()

@@ -38,6 +38,8 @@ def _table_cells(folder: Path) -> list[str]:
         metrics["test"]["baseline"][metric],
     ]
     figures = [f"{figure:.4f}" for figure in figures]
+    if metrics["split"] != "test":
+        figures[1:] = [f"{figure} on {metrics['split']}" for figure in figures[1:]]
     winner = {"better": "network", "worse": "baseline", "draw": "draw"}[metrics["lead"]["verdict"]]
     minutes = f"{metrics['train_seconds'] / 60:.1f}"
     epochs = f"{metrics['epochs']}, interrupted" if metrics.get("interrupted") else f"{metrics['epochs']}"
