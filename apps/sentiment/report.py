@@ -10,6 +10,7 @@ import tensorflow as tf
 from apps.sentiment.data import Reviews
 from shared import classification, report
 from shared.plots import plot_history
+from shared.states import plots_of_states
 from shared.tensorboard import hparams_to_tensorboard, plots_to_tensorboard
 
 MISTAKES_SHOWN = 12
@@ -37,7 +38,7 @@ def write(folder: Path, metrics: dict, test: Reviews, probabilities: dict[str, n
     shown = mistakes[:MISTAKES_SHOWN]
     sections = [
         *_positive_lines(metrics.get("positive")),
-        *report.images("training", *classification.PLOTS),
+        *report.images("training", *classification.PLOTS, *plots_of_states(folder)),
         "",
         "## Each class",
         "",

@@ -13,6 +13,7 @@ from apps.speech.config import SILENCE, UNKNOWN, Config
 from apps.speech.data import Clips, Speech
 from shared import classification, report
 from shared.plots import plot_history, plt, save_figure
+from shared.states import plots_of_states
 from shared.tensorboard import hparams_to_tensorboard, plots_to_tensorboard
 
 MISTAKES_SHOWN = 12
@@ -51,7 +52,9 @@ def write(folder: Path, metrics: dict, test: Clips, probabilities: dict[str, np.
         "",
         *_lines_about_speakers(speakers),
         *_lines_about_stream(metrics["stream"]),
-        *report.images("training", "detections", "false_alarms", *classification.PLOTS, "augmentation"),
+        *report.images(
+            "training", "detections", "false_alarms", *classification.PLOTS, "augmentation", *plots_of_states(folder)
+        ),
         "",
         f"## Most confident mistakes: {len(shown)} of {len(mistakes)}, all of them in mistakes.csv",
         "",

@@ -16,7 +16,7 @@ TRACK_SECONDS = 600.0  # at most
 COMMAND_FREE_SECONDS = 3_600.0  # at most; each clip is used once, so that few clips give less
 GAPS = (0.5, 2.5)  # seconds between two clips of a track
 TRACK_SNR = 15.0  # decibels from the noise of a track up to its clips
-THRESHOLDS = np.append(np.linspace(0.1, 0.95, 18), (0.97, 0.98, 0.99, 0.995))
+THRESHOLDS = np.linspace(0.1, 0.98, 45)
 DETECTED = 0.8  # fraction of the commands at which false accepts are compared
 
 MakeSource = Callable[[], stream.SlidingWindow | stream.CarriedState]

@@ -12,6 +12,7 @@ from apps.textgen.generate import Sampler
 from apps.textgen.sampling import Sampling
 from shared import report
 from shared.plots import plot_history
+from shared.states import plots_of_states
 from shared.tensorboard import hparams_to_tensorboard, plots_to_tensorboard
 
 SAMPLE_LENGTH = 300  # characters, after each epoch
@@ -52,7 +53,15 @@ def write(folder: Path, metrics: dict, sample: str) -> None:
     history = pd.read_csv(folder / "history.csv")
     plot_history(folder / "plots" / "training.png", history, curves, f"{metrics['app']} on {metrics['dataset']}")
     (folder / "sample.txt").write_text(sample + "\n", encoding="utf-8")
-    sections = [*report.images("training"), "", "## A sample, temperature 0.8", "", "```", sample, "```"]
+    sections = [
+        *report.images("training", *plots_of_states(folder)),
+        "",
+        "## A sample, temperature 0.8",
+        "",
+        "```",
+        sample,
+        "```",
+    ]
     counted = metrics["ngram_characters"]
     if counted < metrics["train_characters"]:
         sections.insert(0, f"The n-grams are those of the last {counted:,} characters of the training text.\n")

@@ -16,6 +16,7 @@ from apps.weather.scoring import Errors
 from apps.weather.windows import Windows
 from shared import report
 from shared.plots import plot_history, plt, save_figure
+from shared.states import plots_of_states
 from shared.tensorboard import hparams_to_tensorboard, plots_to_tensorboard
 
 NAMES = {"network": "network", "baseline": "linear", "last value": "last value", "same time yesterday": "same time yesterday"}
@@ -91,7 +92,7 @@ def write(folder: Path, metrics: dict, series: Series, errors: dict[str, Errors]
         "",
         *_interval_lines(metrics, errors["network"], unit),
         *_place_lines(folder, errors, series, unit, error_name),
-        *report.images("forecasts", "worst", "error_by_step", "error_by_time", "training"),
+        *report.images("forecasts", "worst", "error_by_step", "error_by_time", "training", *plots_of_states(folder)),
         "",
         "## What was done to the data",
         "",
