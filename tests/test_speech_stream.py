@@ -237,6 +237,7 @@ def test_a_late_source_a_forgetful_detector_and_worse_posteriors_are_noticed(mon
         patch.setattr(stream, "SlidingWindow", LateSource)
         assert evaluated(ToneModel())["hits"] < 15
     monkeypatch.setattr(stream, "Detector", ForgetfulDetector)
+    monkeypatch.setattr(tracks, "THRESHOLDS", np.array([0.5]))
     assert evaluated(ToneModel())["false_accepts"] > 5
 
 
