@@ -16,6 +16,7 @@ import pytest
 import requests
 import tensorflow as tf
 
+from shared import state_plots
 from shared.plots import plt
 
 REPOSITORY = Path(__file__).parent.parent
@@ -34,6 +35,7 @@ tf.config.set_logical_device_configuration(
 def small_plots():
     """Drawing is a good part of a tiny run's time."""
     plt.rcParams["figure.dpi"] = 40
+    state_plots.MAX_LABELS = 10
 
 
 @pytest.fixture(autouse=True)

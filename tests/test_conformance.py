@@ -114,7 +114,7 @@ class Snapshot(keras.callbacks.Callback):
         if epoch < 2:
             self.weights.append({weight.path: weight.numpy() for weight in self.model.trainable_weights})
         if epoch == 1:
-            shutil.copytree(runs.ROOT, self.folder / runs.ROOT)
+            shutil.copytree(runs.ROOT, self.folder / runs.ROOT, symlinks=True)
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +230,11 @@ def test_the_smoke_command_leaves_a_whole_run_that_says_it_was_the_sample(app, t
     assert {path.name for path in folder.iterdir()} >= {*runs.REQUIRED, ONNX, "history.csv", "report.md", "logs", "plots"}
     assert not [*folder.glob(runs.TRAINING_STATE), *folder.glob(runs.LOCK)]
     assert f"{app.name} on sample" in printed
-    assert f"{app.name} on sample" in (folder / "report.md").read_text()
+    report = (folder / "report.md").read_text()
+    assert f"{app.name} on sample" in report
+    shown = re.findall(r"!\[.*\]\((.*)\)", report)
+    assert {"plots/training.png", "plots/states.png", "plots/gates.png"} <= set(shown)
+    assert all((folder / picture).exists() for picture in shown)
     assert f"make {app.name}-predict" in printed
     assert runs.read_config(folder, type(app.config)) == app.config
 
@@ -282,7 +286,7 @@ def plugins_by_tag(logs: Path) -> dict[str, set[str]]:
 def test_a_tag_in_tensorboard_is_of_one_kind_and_stands_there_under_one_name(trained):
     """(A sound and an image under one tag: the AUDIO tab gets the image.)"""
     plugins = plugins_by_tag(trained[0] / "logs")
-    assert {"epoch_loss", "batch_gradient_norm_max", "training"} <= plugins.keys()
+    assert {"epoch_loss", "batch_gradient_norm_max", "training", "states", "gates"} <= plugins.keys()
     assert {tag: kinds for tag, kinds in plugins.items() if len(kinds) > 1} == {}
     names = [re.sub(r"[\W_]", "", tag).lower() for tag in plugins]
     assert len(set(names)) == len(names), sorted(plugins)

@@ -67,7 +67,7 @@ def test_the_network_waits_for_augmented_clips_less_than_a_tenth_of_the_time():
     config, rng = DEFAULT, np.random.default_rng(0)
     waveforms = audio.to_int16(rng.normal(size=(1_000, config.samples)) * 0.1)
     clips = data.Clips(waveforms, rng.integers(0, 12, 1_000), tuple("abcdefghijkl"), [""] * 1_000)
-    network = build_model(config, 12, np.zeros(config.n_mfcc), np.full(config.n_mfcc, 50.0))
+    network = build_model(config, 12, np.zeros(config.mels), np.full(config.mels, 50.0))
     network.compile(gradients.Adam(1e-3), keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=False)
     batches = iter(training_batches(clips, audio.make_noise(60 * config.sample_rate, config.sample_rate, 0), config))
     waited, worked = [], []
@@ -92,7 +92,7 @@ from shared.inference import OnnxModel
 one_way = replace(config.RECURRENT, bidirectional=False)
 for carry_state, flags in ((False, {}), (True, {"recurrent": one_way, "top_db": None, "pooling": "last"})):
     settings = replace(config.DEFAULT, **flags)
-    network = model.build_model(settings, 12, np.zeros(settings.n_mfcc), np.ones(settings.n_mfcc))
+    network = model.build_model(settings, 12, np.zeros(settings.mels), np.ones(settings.mels))
     export.write(settings, model.build_servable(network), pathlib.Path())
     if carry_state:
         source = stream.CarriedState(settings, 12, OnnxModel("streamer.onnx", threads=1))

@@ -74,8 +74,8 @@ def test_run_folder_is_whole(finished_run):
         *("config.json", "environment.json", "metrics.json", "history.csv", "mistakes.csv", "model.keras"),
         *("report.md", "logs", "plots", "model.onnx", "vocabulary.zip"),
     }
-    plots = {path.name for path in (finished_run / "plots").iterdir()}
-    assert plots == {"confusion_matrix.png", "precision_recall.png", "reliability.png", "roc.png", "training.png"}
+    plots = {path.stem for path in (finished_run / "plots").iterdir()}
+    assert plots == {"confusion_matrix", "precision_recall", "reliability", "roc", "training", "states", "gates"}
     assert runs.read_json(finished_run / "config.json") == json.loads(json.dumps(asdict(FULL)))
 
 

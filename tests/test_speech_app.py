@@ -34,7 +34,7 @@ TINY = replace(
     silence=True,
     limit=40,
     filters=(4,),
-    n_mfcc=10,
+    mels=10,
     recurrent=replace(SMOKE.recurrent, units=4),
     training=replace(SMOKE.training, batch_size=8),
 )
@@ -84,7 +84,7 @@ def test_run_folder_is_whole(run_folder):
         *("model.keras", "model.onnx", "report.md", "logs", "plots", "speakers.csv"),
     }
     plots = {path.stem for path in (run_folder / "plots").iterdir()}
-    assert plots == {"augmentation", "detections", "false_alarms", "training", *classification.PLOTS}
+    assert plots == {"augmentation", "detections", "false_alarms", "training", "states", "gates", *classification.PLOTS}
     metrics = json.loads((run_folder / "metrics.json").read_text())
     assert metrics["dataset"] == "words"
     assert metrics["class_names"] == ["go", "stop", "_silence_"]
@@ -398,7 +398,7 @@ def test_unknown_words_are_explained():
     [
         (["--words", "go"], "--words names two or more"),
         (["--words", "go", "stop", "go"], "--words names two or more different words; got go stop go"),
-        (["--n-mfcc", "50"], "--n-mfcc is at most --mels (40); got 50"),
+        (["--lead-seconds", "1.5"], "--lead-seconds is at most --clip-seconds (1); got 1.5"),
         (["--clip-seconds", "0.01"], "--clip-seconds is 0.03 or more; got 0.01"),
         (["--augmentation", "-1"], "--augmentation is 0 or more; got -1"),
         (["--masks", "-1"], "--masks is 0 or more; got -1"),
@@ -540,7 +540,7 @@ def test_streaming_preset_reads_each_frame_once_and_has_under_80_000_parameters(
     config = PRESETS["streaming"]
     assert config.streamable
     assert config.mode == "carried"
-    network = build_model(config, 12, np.zeros(config.n_mfcc), np.ones(config.n_mfcc))
+    network = build_model(config, 12, np.zeros(config.mels), np.ones(config.mels))
     assert network.count_params() < 80_000
 
 

@@ -43,7 +43,7 @@ def sound():
 def predictor(sound):
     """Of a finished run of a network that was never trained."""
     rng = np.random.default_rng(0)
-    network = build_model(TINY, len(NAMES), rng.normal(size=TINY.n_mfcc), rng.uniform(50, 100, TINY.n_mfcc))
+    network = build_model(TINY, len(NAMES), rng.normal(size=TINY.mels), rng.uniform(50, 100, TINY.mels))
     logits, last = network.predict_on_batch(sound.reshape(-1, RATE)), network.layers[-1]
     last.set_weights([3 * last.kernel / logits.std(axis=0), -3 * logits.mean(axis=0) / logits.std(axis=0)])  # no word prevails
     metrics = {"app": "speech", "dataset": "sample", "preset": "smoke", "class_names": NAMES, "metric": "accuracy"}

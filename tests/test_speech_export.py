@@ -35,7 +35,7 @@ def servable_of(config, num_classes):
     """A network with random weights, also those of batch normalisation."""
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
-    network = build_model(config, num_classes, rng.normal(size=config.n_mfcc), rng.uniform(50, 100, config.n_mfcc))
+    network = build_model(config, num_classes, rng.normal(size=config.mels), rng.uniform(50, 100, config.mels))
     for variable in network.weights:
         if "batch_normalization" in variable.path:
             variable.assign(rng.uniform(0.5, 1.5, variable.shape))

@@ -55,7 +55,7 @@ def predictor(sound, tmp_path_factory):
     """Of a finished run of a network that was never trained."""
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
-    network = build_model(TINY, len(NAMES), rng.normal(size=TINY.n_mfcc), rng.uniform(50, 100, TINY.n_mfcc))
+    network = build_model(TINY, len(NAMES), rng.normal(size=TINY.mels), rng.uniform(50, 100, TINY.mels))
     logits, last = network.predict_on_batch(sound.reshape(-1, RATE)), network.layers[-1]
     last.set_weights([3 * last.kernel / logits.std(axis=0), -3 * logits.mean(axis=0) / logits.std(axis=0)])  # no word prevails
     with pytest.MonkeyPatch.context() as patch:

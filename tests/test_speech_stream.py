@@ -27,7 +27,7 @@ def network_of(config, num_classes=4):
     """The same weights for every clip length."""
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
-    network = build_model(config, num_classes, rng.normal(size=config.n_mfcc), rng.uniform(50, 100, config.n_mfcc))
+    network = build_model(config, num_classes, rng.normal(size=config.mels), rng.uniform(50, 100, config.mels))
     for variable in network.weights:  # batch normalisation too has to be something else than the identity
         if "batch_normalization" in variable.path:
             variable.assign(rng.uniform(0.5, 1.5, variable.shape))

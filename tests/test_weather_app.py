@@ -73,6 +73,7 @@ def segments_of_3(monkeypatch):
     """SegRNN's segments are short enough for a tiny window."""
     monkeypatch.setattr(config, "SEGMENT", 3)
     monkeypatch.setattr(segments, "SEGMENT", 3)
+    monkeypatch.setattr(train, "SEGMENT", 3)
 
 
 def of_one_piece(split, windows, **options):
@@ -87,7 +88,7 @@ def test_run_folder_is_whole(run_folder):
         *("model.keras", "model.onnx", "report.md", "logs", "plots"),
     }
     plots = {path.stem for path in (run_folder / "plots").iterdir()}
-    assert plots == {"error_by_step", "error_by_time", "forecasts", "training", "worst"}
+    assert plots == {"error_by_step", "error_by_time", "forecasts", "training", "worst", "states", "gates"}
     with zipfile.ZipFile(run_folder / "model.keras") as model:  # export loads it without knowing the optimizer
         assert "Adam" not in model.read("config.json").decode()
 

@@ -11,7 +11,7 @@ from apps.speech.data import Clips
 
 
 def statistics(features: keras.Model, clips: Clips) -> np.ndarray:
-    """Mean, standard deviation, least and greatest of each coefficient: `(n, 4 * n_mfcc)`."""
+    """Mean, standard deviation, least and greatest of each coefficient: `(n, 4 * mels)`."""
     rows = []
     for start in range(0, len(clips.labels), 256):
         mfcc = np.asarray(features(audio.to_float(clips.waveforms[start : start + 256]))["mfcc"])

@@ -43,9 +43,7 @@ class Config:
 
     # Features
     mels: int = 40
-    """Bands of the mel spectrogram."""
-    n_mfcc: int = 40
-    """Cepstral coefficients, at most as many as bands."""
+    """Bands of the mel spectrogram, and as many cepstral coefficients."""
     top_db: float | None = 80.0
     """Floor below a clip's loudest value, in decibels; None for none, as a network that carries its state needs it."""
 
@@ -68,15 +66,13 @@ class Config:
 
     def __post_init__(self):
         """What can be known to be wrong before any work is done."""
-        check_at_least(1, self, "limit", "mels", "n_mfcc")
+        check_at_least(1, self, "limit", "mels")
         check_at_least(4_000, self, "sample_rate")
         check_at_least(WINDOW_SECONDS, self, "clip_seconds")
         check_at_least(0, self, "top_db", "augmentation", "masks", "lead_seconds")
         check_source(self)
         if (self.test_speaker or self.speaker_pattern) and not self.data:
             raise UserError("--test-speaker and --speaker-pattern are for recordings of your own: give --data.")
-        if self.n_mfcc > self.mels:
-            raise UserError(f"--n-mfcc is at most --mels ({self.mels}); got {self.n_mfcc}.")
         if len(set(self.words)) == 1 or len(set(self.words)) < len(self.words):
             raise UserError(f"--words names two or more different words; got {' '.join(self.words)}.")
         if self.lead_seconds > self.clip_seconds:

@@ -83,7 +83,7 @@ def for_phones(config: Config, servable: keras.Model, class_names) -> export.Lit
 def for_microcontrollers(config: Config, servable: keras.Model) -> export.LiteRt:
     """The same from the coefficients, which have a signal processor's own code there; powers would not bear 8 bits."""
     step = litert_export.one_step(streamer_of(config, servable, from_mfcc=True))
-    shapes = shapes_of(step) | {"mfcc": (1, config.frames_per_output, config.n_mfcc)}
+    shapes = shapes_of(step) | {"mfcc": (1, config.frames_per_output, config.mels)}
     features = build_features(config)
 
     def ask(model):

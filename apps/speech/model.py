@@ -14,14 +14,14 @@ KERNEL = 5  # frames and coefficients that a convolution looks at
 
 
 def build_features(config: Config) -> keras.Model:
-    """Waveforms `(batch, samples)` to "mel" `(batch, frames, mels)` and "mfcc" `(batch, frames, n_mfcc)`."""
+    """Waveforms `(batch, samples)` to "mel" `(batch, frames, mels)` and "mfcc" `(batch, frames, mels)`."""
     waveform = keras.Input((config.samples,), name="waveform")
     mel = _augmented(config, _log_mel(config)(waveform))
     return keras.Model(waveform, {"mel": mel, "mfcc": _mfcc(config, mel)}, name="features")
 
 
 def coefficient_statistics(features: keras.Model, waveforms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of each coefficient `(n_mfcc,)` over at most 2,000 of the training clips."""
+    """Mean and variance of each coefficient `(mels,)` over at most 2,000 of the training clips."""
     rows = waveforms[:: -(-len(waveforms) // 2_000)]
     mfcc = np.concatenate([features.predict_on_batch(audio.to_float(part))["mfcc"] for part in np.array_split(rows, 16)])
     return mfcc.mean(axis=(0, 1)), mfcc.var(axis=(0, 1))
@@ -33,7 +33,7 @@ def build_model(config: Config, num_classes: int, mean, variance) -> keras.Model
     Args:
         config: the settings.
         num_classes: how many words, with _unknown_ and _silence_.
-        mean, variance: of the training clips' coefficients, `(n_mfcc,)` each.
+        mean, variance: of the training clips' coefficients, `(mels,)` each.
 
     Returns:
         Uncompiled model from waveforms `(batch, samples)`, from -1 to 1, to logits `(batch, num_classes)`. With
@@ -57,11 +57,11 @@ def build_streamer(config: Config, network: keras.Model, from_mfcc: bool = False
     """Build the same network to compute a stream block by block, see `apps.speech.stream.CarriedState`.
 
     Returns:
-        Model from a dict of "waveform" `(batch, samples)`, or "mfcc" `(batch, frames, n_mfcc)`, and "memory", see
+        Model from a dict of "waveform" `(batch, samples)`, or "mfcc" `(batch, frames, mels)`, and "memory", see
         `zero_memory`, to a dict of "probabilities" `(batch, frames, classes)` and "memory", that after the last frame. The
         frames of a block have to be a multiple of `config.frames_per_output`, and every so many frames there are probabilities.
     """
-    sound = keras.Input((None, config.n_mfcc), name="mfcc") if from_mfcc else keras.Input((None,), name="waveform")
+    sound = keras.Input((None, config.mels), name="mfcc") if from_mfcc else keras.Input((None,), name="waveform")
     memory = keras.tree.map_structure(lambda zeros: keras.Input(zeros.shape[1:]), zero_memory(config))
     mfcc = sound if from_mfcc else _mfcc(config, _log_mel(config, center=False)(sound))
     normalization = network.get_layer("normalization")
@@ -76,7 +76,7 @@ def build_streamer(config: Config, network: keras.Model, from_mfcc: bool = False
 
 def zero_memory(config: Config) -> dict[str, list]:
     """What a streamer remembers before the first sample: the last inputs of each convolution, and recurrent states."""
-    pasts, width, channels = [], config.n_mfcc, 1
+    pasts, width, channels = [], config.mels, 1
     for filters in config.filters:
         pasts.append(np.zeros((1, KERNEL - 1, width, channels), np.float32))
         width, channels = (width + 1) // 2, filters
@@ -105,7 +105,7 @@ def _augmented(config: Config, mel):
 
 
 def _mfcc(config: Config, mel):
-    return CepstralCoefficients(config.n_mfcc, name="mfcc")(mel)
+    return CepstralCoefficients(config.mels, name="mfcc")(mel)
 
 
 def _layers(config: Config, mfcc, mean, variance, pasts=None, states=None):
