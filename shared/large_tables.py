@@ -50,24 +50,20 @@ def answer_file(
     columns, total = _look(source, column)
     if total <= number:
         raise UserError(f"{source} holds no row" + (f" of shard {request.shard}." if request.shard else "."))
-    beside, written, problems = output.with_name(f"{output.name}.part"), 0, 0
-    try:
-        with (
-            _Writer(beside, output.suffix.lower()) as writer,
-            contextlib.closing(_read(source, column, (rows_at_a_time or ROWS) * shards)) as parts,
-            _progress() as bar,
-        ):
-            task = bar.add_task(source.name, total=len(range(number, total, shards)))
-            for rows in _shard(parts, number, shards):
-                rows = rows.reindex(columns=columns)  # objects on lines need not all have the same
-                answers = answer([_text(value) for value in rows[column]])
-                writer.write(_join(rows, answers, source))
-                written += len(rows)
-                problems += int(answers[PROBLEM].notna().sum()) if PROBLEM in answers else 0
-                bar.advance(task, len(rows))
-        beside.rename(output)
-    finally:
-        beside.unlink(missing_ok=True)
+    written, problems = 0, 0
+    with (
+        _Writer(output) as writer,
+        contextlib.closing(_read(source, column, (rows_at_a_time or ROWS) * shards)) as parts,
+        _progress() as bar,
+    ):
+        task = bar.add_task(source.name, total=len(range(number, total, shards)))
+        for rows in _shard(parts, number, shards):
+            rows = rows.reindex(columns=columns)  # objects on lines need not all have the same
+            answers = answer([_text(value) for value in rows[column]])
+            writer.write(_join(rows, answers, source))
+            written += len(rows)
+            problems += int(answers[PROBLEM].notna().sum()) if PROBLEM in answers else 0
+            bar.advance(task, len(rows))
     if problems:
         raise UserError(
             f"{problems:,} of {written:,} rows could not be answered; {output} says why, in the column '{PROBLEM}'."
@@ -214,13 +210,24 @@ def _separated(path: Path, opened, rows: int) -> Iterator[pd.DataFrame]:
 
 
 class _Writer:
-    """Writes tables with the same columns, one behind the other, into one file."""
+    """Writes tables with the same columns, one behind the other, into one file, which appears when all went well.
 
-    def __init__(self, file: Path, kind: str):
-        self.file, self.kind, self.parquet = file, kind, None
+    Raises:
+        UserError: if another process is writing that file.
+    """
+
+    def __init__(self, file: Path):
+        self.file, self.beside, self.parquet = file, file.with_name(f"{file.name}.part"), None
+        self.kind = file.suffix.lower()
 
     def __enter__(self) -> "_Writer":
-        self.opened = open(self.file, "wb")
+        try:
+            self.opened = open(self.beside, "xb")
+        except FileExistsError:
+            raise UserError(
+                f"--output {self.file} is being written by another process. Name another file: each shard needs one of its "
+                f"own. (If that process was killed, remove {self.beside}.)"
+            ) from None
         return self
 
     def write(self, table: pd.DataFrame) -> None:
@@ -241,7 +248,11 @@ class _Writer:
         self.parquet = self.parquet or parquet.ParquetWriter(self.opened, batch.schema)
         self.parquet.write_table(batch)
 
-    def __exit__(self, *_):
+    def __exit__(self, error, *_):
         if self.parquet:
             self.parquet.close()
         self.opened.close()
+        if error:
+            self.beside.unlink()
+        else:
+            self.beside.rename(self.file)

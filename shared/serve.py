@@ -59,9 +59,12 @@ class Batcher:
         """The answers to some examples.
 
         Raises:
-            HTTPException: 503 if the queue has no room for all of them, 504 if the answers take too long.
+            HTTPException: 422 for more than the queue can hold, 503 if it has no room for them now, 504 if the answers take
+                too long.
             UserError: what the predictor says of a wrong example.
         """
+        if len(examples) > self.settings.queue:
+            raise HTTPException(422, f"A request holds at most {self.settings.queue} examples (--queue); got {len(examples)}.")
         if self.queue.qsize() + len(examples) > self.settings.queue:
             raise HTTPException(503, "Too many requests are waiting; try again.", {"Retry-After": str(RETRY_AFTER)})
         loop = asyncio.get_running_loop()

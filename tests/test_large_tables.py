@@ -242,3 +242,16 @@ def test_a_mistake_far_down_is_found_before_anything_is_answered():
 def test_a_shard_without_rows():
     with pytest.raises(UserError, match=r"in.csv holds no row of shard 7/9\."):
         answer_all(written(".csv"), "out.csv", shard="7/9")
+
+
+def test_two_processes_with_one_output_do_not_write_into_each_other():
+    file = written(".csv")
+
+    def answer_while_another_begins(texts):
+        with pytest.raises(UserError, match=r"out\.csv is being written by another process\. Name another file: each shard"):
+            answer_all(file, "out.csv", shard="1/2")
+        return lengths(texts)
+
+    assert answer_all(file, "out.csv", shard="0/2", answer=answer_while_another_begins) == 4
+    assert read(Path("out.csv"))["text"].tolist() == TEXTS[::2]
+    assert not Path("out.csv.part").exists()

@@ -213,8 +213,9 @@ def test_a_live_run_is_not_adopted():
 
 
 TRAIN = """
-import time
+import signal, time
 from test_runs import ABOUT, Config, runs
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs the tests in the background has it ignored
 with runs.open_run("toy", Config(), ABOUT) as run:
     print(run.path, flush=True)
     time.sleep(600)

@@ -294,6 +294,17 @@ def test_predict_file_to_csv_and_nothing_is_overwritten(beside_the_run, tmp_path
     assert (tmp_path / "out.csv").read_bytes() == before
 
 
+def test_an_empty_cell_of_a_table_has_no_answer(beside_the_run, tmp_path, monkeypatch):
+    (tmp_path / "reviews.csv").write_text(
+        "id,text\n1,not bad at all\n2,\n3,' '\n4,dull\n".replace("' '", '" "'), encoding="utf-8"
+    )
+    with pytest.raises(UserError, match=r"2 of 4 rows could not be answered; .*out\.csv says why, in the column 'problem'"):
+        ask(monkeypatch, "--file", str(tmp_path / "reviews.csv"), "--output", str(tmp_path / "out.csv"))
+    table = pd.read_csv(tmp_path / "out.csv")
+    assert table["label"].isna().tolist() == [False, True, True, False]
+    assert table["problem"].dropna().tolist() == ["No text to judge."] * 2
+
+
 def test_predict_standard_input_that_is_not_utf_8(beside_the_run, monkeypatch):
     with pytest.raises(UserError, match=r"Standard input is not UTF-8 \(byte 3\)"):
         ask(monkeypatch, stdin=b"caf\xe9")

@@ -121,6 +121,13 @@ def test_a_full_queue_is_answered_with_503(predictor):
     assert [3] not in predictor.calls
 
 
+def test_what_no_queue_can_hold_is_not_to_be_tried_again(predictor):
+    with client_of(predictor, queue=2) as client:
+        answer = client.post("/predict", json=[1, 2, 3])
+        assert (answer.status_code, "retry-after" in answer.headers) == (422, False)
+        assert answer.json() == {"detail": "A request holds at most 2 examples (--queue); got 3."}
+
+
 def test_too_slow_an_answer_is_504_and_what_no_one_waits_for_is_not_computed(predictor):
     with client_of(predictor, timeout=0.2) as client, ThreadPoolExecutor() as threads:
         predictor.may_answer.clear()

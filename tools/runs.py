@@ -15,7 +15,8 @@ def main() -> None:
     """Print a table of all runs."""
     table = Table(title=f"Runs in {runs.ROOT}/")
     for column in ("run", "preset", "data", "metric", "validation", "test", "baseline", "won", "epochs", "minutes"):
-        table.add_column(column, justify="right" if column in ("validation", "test", "baseline", "minutes") else "left")
+        right = column in ("validation", "test", "baseline", "minutes")
+        table.add_column(column, justify="right" if right else "left", no_wrap=column == "run", overflow="fold")
     for app in sorted(path.name for path in runs.ROOT.glob("*") if path.is_dir()):
         for folder in runs.finished(app):
             table.add_row(f"{app}/{folder.name}", *map(escape, _table_cells(folder)))

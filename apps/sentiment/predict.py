@@ -75,12 +75,23 @@ def predict(request: Request) -> None:
 
 
 def _answer_file(request: Request) -> None:
-    from shared import large_tables  # pandas takes longer to import than a review takes to answer
+    import pandas as pd  # takes longer to import than a review takes to answer
+
+    from shared import large_tables
 
     predictor = Predictor(inference.find("sentiment", request.run))
     names = predictor.metrics["class_names"]
+
+    def read(text: str) -> str:
+        if not text.strip():
+            raise UserError("No text to judge.")
+        return text
+
+    def answer(texts: list[str]) -> pd.DataFrame:
+        return large_tables.labels(predictor(texts) if texts else [], names)
+
     count = large_tables.answer_file(
-        request.table, request.text_column, lambda texts: large_tables.labels(predictor(texts), names)
+        request.table, request.text_column, lambda texts: large_tables.answer_readable(texts, read, answer)
     )
     print(f"{count:,} reviews labelled by {predictor.folder}: {request.table.output}")
 
