@@ -130,6 +130,8 @@ def _resume(app: str, config: Any, about: dict[str, Any]) -> Run:
 def _link_logs(folder: Path) -> None:
     """Point the link to a run's logs, which TensorBoard follows, at where they are now."""
     link = ROOT / TENSORBOARD / folder.parent.name / folder.name.removesuffix(UNFINISHED)
+    if link.is_dir() and not link.is_symlink():
+        return  # runs/ was copied with what its links point at
     link.parent.mkdir(parents=True, exist_ok=True)
     beside = ROOT / f".link_{os.getpid()}"  # not there where TensorBoard looks
     beside.unlink(missing_ok=True)

@@ -137,6 +137,14 @@ def test_the_next_run_mends_the_links():
         assert {link.name for link in LINKS.iterdir() if link.exists()} == {link.name for link in LINKS.iterdir()} == names
 
 
+def test_a_copy_of_runs_without_its_links_can_be_trained_on():
+    path = finished_run()
+    (LINKS / path.name).unlink()
+    shutil.copytree(path / "logs", LINKS / path.name)
+    assert finished_run() != path
+    assert not (LINKS / path.name).is_symlink()
+
+
 def test_a_half_written_run_is_refused_with_the_way_to_finish_it():
     path = cut_off()
     with pytest.raises(UserError, match=r"not whole, metrics.json, model.keras is missing.*--resume"):

@@ -137,6 +137,7 @@ def test_tensorboard_has_mistakes_to_listen_to(tmp_path):
     assert kinds.count("audio") == kinds.count("images") == 4
 
 
+@pytest.mark.slow
 def test_settings_compose_and_a_network_made_for_it_may_carry_its_state(monkeypatch, capsys):
     monkeypatch.setattr("apps.speech.tracks.TRACK_SECONDS", 30.0)
     make_folder(Path("words"), speakers=10)

@@ -122,6 +122,7 @@ def test_the_command_imports_little(run, speech, tmp_path):
         assert answer.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", [STREAMED], indirect=True, ids=["streamed"])
 def test_export_compares_every_format_and_shows_what_it_found(run, monkeypatch, capsys):
     monkeypatch.chdir(run.parent.parent.parent)

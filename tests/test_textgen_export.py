@@ -201,6 +201,7 @@ def test_the_command_imports_neither_tensorflow_nor_keras(run):
     assert answer.stdout.splitlines()[-1:] == ["[]"], answer.stderr
 
 
+@pytest.mark.slow
 def test_export_compares_every_format_and_shows_what_it_found(run, monkeypatch, capsys):
     monkeypatch.chdir(run.parent.parent.parent)
     (run / "model.onnx").unlink()
