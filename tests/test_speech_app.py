@@ -204,7 +204,7 @@ def test_predict_finds_commands_in_a_long_recording(beside_the_run, capsys):
         ({"clips": ("a.wav",), "threshold": 0.5}, "are for --stream and --microphone"),
         (
             {"stream": "words/go/speaker1_nohash_0.wav", "mode": "carried"},
-            "--mode carried is not for this network, which has window",
+            "--mode carried is none of this network's: window\\.",
         ),
     ],
 )

@@ -90,10 +90,10 @@ def post_file(client, content, name="clip.wav"):
     return client.post("/predict/file", files={"file": (name, content)})
 
 
-def detected(predictor, samples):
+def detected(predictor, samples, threshold=0.3):
     """What `apps.speech.stream` finds in samples that are all there."""
     source = predictor.source()
-    detector = Detector(NAMES, source.seconds_per_posterior, predictor.threshold())
+    detector = Detector(NAMES, source.seconds_per_posterior, threshold)
     return [event._asdict() for event in detector.push(*source.push(samples))]
 
 
@@ -217,6 +217,14 @@ def test_a_streams_commands_are_those_of_the_detector(client, predictor, sound, 
         assert event == other | {"probability": pytest.approx(other["probability"], abs=1e-5)}
 
 
+def test_a_stream_may_have_a_threshold_of_its_own(client, predictor, sound):
+    expected = detected(predictor, sound, threshold=0.0)
+    assert [one["seconds"] for one in expected] != [one["seconds"] for one in detected(predictor, sound)]
+    with client.websocket_connect("/stream?threshold=0&mode=window") as stream:
+        events = heard(stream, sound, RATE, len(expected))
+    assert [one["seconds"] for one in events] == [one["seconds"] for one in expected]
+
+
 def test_a_stream_of_another_rate_is_resampled(client, predictor, sound):
     other = audio.resample(sound, RATE, 44_100)
     expected = detected(predictor, audio.resample(other, 44_100, RATE))
@@ -245,6 +253,8 @@ def test_streams_know_nothing_of_each_other(client, predictor, sound):
         ("/stream", np.float32([np.nan]).tobytes(), "A frame holds samples that are no numbers"),
         ("/stream", np.float32([3e38]).tobytes(), "A frame holds floating-point samples up to 300,000"),
         ("/stream?rate=3999", bytes(4), "rate is 4000 to 384000 samples per second; got 3999."),
+        ("/stream?threshold=1.5", bytes(4), "threshold is a probability, 0 to 1; got 1.5."),
+        ("/stream?mode=carried", bytes(4), "--mode carried is none of this network's: window."),
     ],
 )
 def test_a_wrong_frame_ends_the_stream_with_1003_and_a_reason(client, path, frame, reason):

@@ -84,8 +84,8 @@ class Predictor:
         found = sources(self.config, self.metrics["class_names"], self.probabilities, load_streamer(self.folder, self.threads))
         if mode not in found:
             raise UserError(
-                f"--mode {mode} is not for this network, which has {' and '.join(found)}. Train one with --preset streaming "
-                "that reads each frame once; reset also needs the class _silence_."
+                f"--mode {mode} is none of this network's: {', '.join(found)}. Train one with --preset streaming that reads "
+                "each frame once; reset also needs the class _silence_."
             )
         return found[mode]()
 

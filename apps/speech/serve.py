@@ -52,14 +52,19 @@ class CommandStream:
     Args:
         predictor: of the run.
         rate: the client's samples per second; None: those of the run.
+        mode: see `apps.speech.config.Request`; None: as the network was trained to.
+        threshold: probability from which a command counts; None: the one chosen on validation.
 
     Raises:
-        UserError: for a rate that nothing can be resampled from.
+        UserError: for a rate that nothing can be resampled from, a mode that is not this network's, a threshold that is none.
     """
 
-    def __init__(self, predictor: Predictor, rate: int | None):
-        self.source, names = predictor.source(), predictor.metrics["class_names"]
-        self.detector = Detector(names, self.source.seconds_per_posterior, predictor.threshold())
+    def __init__(self, predictor: Predictor, rate: int | None, mode: str | None = None, threshold: float | None = None):
+        self.source, names = predictor.source(mode), predictor.metrics["class_names"]
+        threshold = predictor.threshold(mode) if threshold is None else threshold
+        if not 0 <= threshold <= 1:
+            raise UserError(f"threshold is a probability, 0 to 1; got {threshold}.")
+        self.detector = Detector(names, self.source.seconds_per_posterior, threshold)
         if rate is not None and not MIN_RATE <= rate <= MAX_RATE:
             raise UserError(f"rate is {MIN_RATE} to {MAX_RATE} samples per second; got {rate}.")
         sample_rate = predictor.config.sample_rate
@@ -104,19 +109,21 @@ def add_routes(application: fastapi.FastAPI, predictor: Predictor, batcher: serv
         return answer
 
     @application.websocket("/stream")
-    async def stream(websocket: WebSocket, rate: int | None = None) -> None:
+    async def stream(
+        websocket: WebSocket, rate: int | None = None, mode: str | None = None, threshold: float | None = None
+    ) -> None:
         with contextlib.suppress(WebSocketDisconnect):  # the client leaves while it is sent something
             await websocket.accept()
             if places.locked():
                 await websocket.close(TRY_AGAIN, "Too many streams are open; try again.")
                 return
             async with places:
-                await send_commands(websocket, rate)
+                await send_commands(websocket, rate, mode, threshold)
 
-    async def send_commands(websocket: WebSocket, rate: int | None) -> None:
+    async def send_commands(websocket: WebSocket, *how) -> None:
         loop = asyncio.get_running_loop()
         try:
-            commands = CommandStream(predictor, rate)
+            commands = CommandStream(predictor, *how)
             async for samples in _frames(websocket):
                 for block in commands.blocks(samples):
                     for event in await loop.run_in_executor(batcher.thread, commands.push, block):
