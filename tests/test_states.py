@@ -119,7 +119,7 @@ def test_states_that_are_passed_in_are_started_from():
 
 def test_the_model_is_left_as_it_was():
     inputs = keras.Input((STEPS, FEATURES))
-    model = keras.Model(inputs, keras.layers.GRU(UNITS)(keras.layers.Dropout(0.5)(inputs)))
+    model = keras.Model(inputs, keras.layers.GRU(UNITS, name="gru")(keras.layers.Dropout(0.5)(inputs)))
     model.compile("adam", lambda y, h: keras.ops.sum(h))
     before, weights = np.array(model(sequences())), model.get_weights()
     probe = states.Probe(model)
