@@ -3,7 +3,6 @@
 import codecs
 import contextlib
 import itertools
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -172,12 +171,7 @@ def _objects(opened, rows: int) -> Iterator[pd.DataFrame]:
 
 
 def _object(number: int, line: str) -> dict[str, Any]:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"line {number}: {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"line {number} is no object: {line[:60]}")
+    found = tables.read_object(number, line)
     return {name: _whole(value) if isinstance(value, str) else value for name, value in found.items()}
 
 

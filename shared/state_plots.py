@@ -7,7 +7,7 @@ import numpy as np
 from shared.plots import plt, save_figure
 
 CLOSED, OPEN = 0.1, 0.9  # a gate below or above is saturated (Karpathy, Johnson and Fei-Fei, 2015, figure 4)
-MAX_UNITS = 32  # rows of a heat map: more can't be told apart
+MAX_UNITS = 32  # rows of a heat map: more can't be distinguished
 MAX_LABELS = 100
 
 
@@ -27,7 +27,7 @@ def half_lives(states: np.ndarray) -> np.ndarray:
         states: `(batch, time, units)`, time at least 2; the mean is taken over all rows.
 
     Returns:
-        At most half the steps: what stays longer can't be told from so short a sequence. NaN of a unit that does not move.
+        At most half the steps: so short a sequence does not show what stays longer. NaN of a unit that does not move.
     """
     time = states.shape[1]
     shown = ~np.isnan(states)

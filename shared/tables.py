@@ -121,13 +121,22 @@ def _read_json_lines(text: str, path: Path) -> pd.DataFrame:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path} does not parse as JSON Lines: line {number}: {error}.") from None
-        if not isinstance(row, dict):
-            raise UserError(f"{path} does not parse as JSON Lines: line {number} is no object: {line[:60]}")
+            row = read_object(number, line)
+        except ValueError as error:
+            raise UserError(f"{path} does not parse as JSON Lines: {error}.") from None
         rows.append({name: _string(value) for name, value in row.items()})
     return pd.DataFrame(rows, dtype=str).fillna("")
+
+
+def read_object(number: int, line: str) -> dict:
+    """A line of JSON Lines, with its number; raises a ValueError that names the line if it is no object."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"line {number}: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"line {number} is no object: {line[:60]}")
+    return found
 
 
 def _string(value: object) -> str:

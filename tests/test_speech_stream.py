@@ -252,6 +252,16 @@ def test_without_clips_that_are_no_command_the_command_free_figures_are_left_out
     assert report.table_of_modes({"window": found}).loc["window", "without any command"] == "-"
 
 
+def test_clips_that_are_longer_than_a_track_cost_no_run(monkeypatch, tmp_path):
+    monkeypatch.setattr(tracks, "TRACK_SECONDS", 1.0)
+    found = evaluated(ToneModel())
+    assert (found["hits"], found["commands"]) == (0, 0)
+    assert found["false_accepts_per_hour_at_80_percent"] is None
+    assert {point["detected"] for point in found["curve"]} == {0}
+    report.plot_detections(tmp_path / "detections.png", {"window": found}, "no command")
+    assert report.table_of_modes({"window": found}).loc["window", "commands detected"] == "0 of 0"
+
+
 @pytest.mark.parametrize("count", [0, 1, 18])
 def test_poisson_interval_is_where_the_tails_hold_a_fortieth(count):
     low, high = tracks.poisson_interval(count)

@@ -195,7 +195,8 @@ def plot_detections(file: Path, found: dict[str, dict], title: str) -> None:
     for number, (mode, one) in enumerate(found.items()):
         curve = pd.DataFrame(one["curve"])
         axes.plot(curve["per_hour"], curve["detected"], f"C{number}-", label=mode)
-        axes.plot(one["false_accepts_per_hour"], one["hits"] / one["commands"], f"C{number}o")
+        chosen = curve[curve["threshold"] == one["threshold"]]
+        axes.plot(chosen["per_hour"], chosen["detected"], f"C{number}o")
     axes.set_xscale("symlog", linthresh=10)
     axes.set(xlabel="false accepts per hour", ylabel="fraction of the commands detected", xlim=(0, None), ylim=(0, 1))
     axes.legend()

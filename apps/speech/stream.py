@@ -19,7 +19,7 @@ from shared.inference import OnnxModel
 WINDOW_STEP = 0.1  # seconds from one window to the next
 SMOOTHING = 0.3  # seconds that posteriors are averaged over
 HOLD_OFF = 0.8  # seconds after a command in which no other is detected
-RESET_STEP = 0.1  # seconds after which the state is set to 0 where the network hears silence
+RESET_STEP = 0.1  # seconds after which the state is set to 0 where the network's answer is silence
 
 
 class Event(NamedTuple):

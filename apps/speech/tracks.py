@@ -38,6 +38,11 @@ class Detections(NamedTuple):
     hits: int
     false_accepts: int
 
+    @property
+    def detected(self) -> float:
+        """Fraction of the commands; 0 where there is none."""
+        return self.hits / max(self.commands, 1)
+
 
 def make_track(clips: Clips, config: Config, seconds: float, with_commands: bool = True) -> Track:
     """Clips in random order, each once, with gaps between them, and the clips called _silence_ as noise under all of it.
@@ -107,11 +112,11 @@ def _evaluate(make_source: MakeSource, to_choose: Track, to_test: Track, command
     threshold = float(max(THRESHOLDS, key=PushedTrack(make_source, to_choose).f1))
     pushed = PushedTrack(make_source, to_test)
     found, all_found = pushed.detections(threshold), [pushed.detections(one) for one in THRESHOLDS]
-    enough = [one.false_accepts for one in all_found if one.hits >= DETECTED * one.commands]
+    enough = [one.false_accepts for one in all_found if one.detected >= DETECTED]
     result = {"threshold": threshold, "commands": found.commands, "hits": found.hits, "command_free": None}
     result |= _false_accepts(found, pushed.hours) | {"times_real_time": pushed.times_real_time}
     result["curve"] = [
-        {"threshold": float(threshold), "detected": one.hits / one.commands, "per_hour": one.false_accepts / pushed.hours}
+        {"threshold": float(threshold), "detected": one.detected, "per_hour": one.false_accepts / pushed.hours}
         for threshold, one in zip(THRESHOLDS, all_found, strict=True)
     ]
     result["false_accepts_per_hour_at_80_percent"] = min(enough) / pushed.hours if enough else None

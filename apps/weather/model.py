@@ -101,7 +101,7 @@ def build_servable(
 ) -> keras.Model:
     """What is saved: histories `(batch, history, num_columns)` in the data's own units in, calibrated quantiles in them out.
 
-    Both in 64 bits unless told otherwise: of a counter at 45,000,000, 32 bits see no difference below 4. The layer
+    Both in 64 bits unless `dtype` is another: of a counter at 45,000,000, 32 bits see no difference below 4. The layer
     "calibration" has the weights of `apps.weather.intervals.fit_widening`; until they are set, it changes nothing.
 
     Args:
