@@ -10,10 +10,10 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers, ops
 
 from shared.state_plots import draw_gates, draw_states
+from shared.tensorboard import EpochPictures
 
 GATES = {layers.SimpleRNN: (), layers.GRU: ("update", "reset"), layers.LSTM: ("input", "forget", "output")}
 PLOTS = ("states", "gates")
@@ -141,45 +141,38 @@ def _lstm_step(cell, of_input, of_state, _hidden, memory):
     return [gates[2] * np.asarray(cell.activation(memory)), memory], gates
 
 
-class States(keras.callbacks.Callback):
-    """Every few epochs, pictures of the state and of the gates for TensorBoard; those of the kept epoch by `write_plots`.
+class States(EpochPictures):
+    """Pictures of the state and of the gates, see `EpochPictures`.
 
     Args:
         inputs: a batch of the model's inputs, of about ROWS rows; the first is the example that is drawn.
         labels: what the example has at each step: characters, words, times. Layers with another number of steps are left out.
         folder: the run folder.
         model: which model to look into, with the weights of the one that is trained; None: that one itself.
-        every: epochs from one picture to the next.
 
     Raises:
         ValueError: at the start of training, if no layer has as many steps as there are labels; see also `Probe`.
     """
 
-    def __init__(self, inputs, labels: list[str], folder: Path, model: keras.Model | None = None, every: int = 4):
-        super().__init__()
+    def __init__(self, inputs, labels: list[str], folder: Path, model: keras.Model | None = None):
+        super().__init__(folder)
         self.inputs = inputs
         self.labels = labels
-        self.folder = folder
         self.probed = model
-        self.every = every
 
     def on_train_begin(self, logs=None):
         self.probe = Probe(self.probed or self.model)
         self._record()  # labels that fit no layer are an error before the first epoch
 
-    def on_epoch_end(self, epoch, logs=None):
-        if epoch % self.every:
-            return
-        logs_folder = self.folder / "logs" / "train"
-        pictures = self._draw(logs_folder, f"After {epoch + 1} epochs")
-        with tf.summary.create_file_writer(str(logs_folder)).as_default(step=epoch):
-            for picture in pictures:
-                tf.summary.image(picture.stem, tf.image.decode_png(picture.read_bytes(), channels=4)[None])
-                picture.unlink()
-
-    def write_plots(self) -> None:
-        """Into the run's `plots/`; call it when the model has the weights that are kept."""
-        self._draw(self.folder / "plots", "The kept epoch")
+    def look(self, folder: Path, title: str) -> tuple[list[Path], dict[str, float]]:
+        """Draw `states.png` and, if there are gates, `gates.png`."""
+        found = self._record()
+        files = [folder / f"{name}.png" for name in PLOTS]
+        states = {f"{name}, {kind}": part for name, one in found.items() for kind, part in one.states().items()}
+        with warnings.catch_warnings(action="ignore"):  # the font lacks some character of the example
+            draw_states(files[0], states, self.labels, title)
+            draw_gates(files[1], {name: one.gates for name, one in found.items() if one.gates}, self.labels, title)
+        return [file for file in files if file.exists()], {}
 
     def _record(self) -> dict[str, Recording]:
         found = self.probe(self.inputs)
@@ -188,15 +181,6 @@ class States(keras.callbacks.Callback):
             steps = {name: one.hidden.shape[1] for name, one in found.items()}
             raise ValueError(f"States needs a label for each step of a recurrent layer, {steps}; got {len(self.labels)} labels")
         return fitting
-
-    def _draw(self, folder: Path, title: str) -> list[Path]:
-        found = self._record()
-        files = [folder / f"{name}.png" for name in PLOTS]
-        states = {f"{name}, {kind}": part for name, one in found.items() for kind, part in one.states().items()}
-        with warnings.catch_warnings(action="ignore"):  # the font lacks some character of the example
-            draw_states(files[0], states, self.labels, title)
-            draw_gates(files[1], {name: one.gates for name, one in found.items() if one.gates}, self.labels, title)
-        return [file for file in files if file.exists()]
 
 
 def plots_of_states(folder: Path) -> list[str]:

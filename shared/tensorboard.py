@@ -12,6 +12,8 @@ from tensorboard.plugins.hparams import api as hparams
 from shared.gradient_monitor import LOOK_EVERY
 from shared.gradients import read_scalar
 
+RECURRENCE = "3_recurrence"  # group of TensorBoard's tags
+
 
 class BatchScalars(keras.callbacks.Callback):
     """Write the largest gradient norm since the last point, and its logarithm, every tenth batch: a mean hides the spikes.
@@ -43,6 +45,42 @@ class BatchScalars(keras.callbacks.Callback):
                 tf.summary.scalar("batch_gradient_norm_max", largest)
                 tf.summary.scalar("batch_gradient_norm_max_log10", math.log10(largest))
         optimizer.recent_norm_max.assign(0.0)
+
+
+class EpochPictures(keras.callbacks.Callback):
+    """Pictures of what a network has learned: every few epochs for TensorBoard, of the kept epoch for the run's `plots/`.
+
+    A subclass draws them in `look`.
+
+    Args:
+        folder: the run folder.
+        every: epochs from one picture to the next.
+    """
+
+    def __init__(self, folder: Path, every: int = 4):
+        super().__init__()
+        self.folder = folder
+        self.every = every
+
+    def look(self, folder: Path, title: str) -> tuple[list[Path], dict[str, float]]:
+        """Draw the network as it is now into files of `folder`. Returns them, and figures by TensorBoard's name."""
+        raise NotImplementedError
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch % self.every:
+            return
+        logs_folder = self.folder / "logs" / "train"
+        pictures, figures = self.look(logs_folder, f"After {epoch + 1} epochs")
+        with tf.summary.create_file_writer(str(logs_folder)).as_default(step=epoch):
+            for picture in pictures:
+                tf.summary.image(f"{RECURRENCE}/{picture.stem}", _pixels(picture))
+                picture.unlink()
+            for name, figure in figures.items():
+                tf.summary.scalar(f"{RECURRENCE}/{name}", figure)
+
+    def write_plots(self) -> dict[str, float]:
+        """Into the run's `plots/`; call it when the network has the weights that are kept. Returns the figures."""
+        return self.look(self.folder / "plots", "The kept epoch")[1]
 
 
 def hparams_to_tensorboard(folder: Path, metrics: dict[str, Any]) -> None:
@@ -78,4 +116,9 @@ def plots_to_tensorboard(folder: Path) -> None:
     """Show the run's plots in the IMAGES tab. (The writer's folder is logs/report.)"""
     with tf.summary.create_file_writer(str(folder / "logs" / "report")).as_default():
         for plot in sorted((folder / "plots").glob("*.png")):
-            tf.summary.image(plot.stem, tf.image.decode_png(plot.read_bytes(), channels=4)[None], step=0)
+            tf.summary.image(plot.stem, _pixels(plot), step=0)
+
+
+def _pixels(picture: Path) -> tf.Tensor:
+    """A PNG file as TensorBoard's images are, `(1, height, width, 4)`."""
+    return tf.image.decode_png(picture.read_bytes(), channels=4)[None]

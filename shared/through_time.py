@@ -13,10 +13,11 @@ import tensorflow as tf
 from keras import layers, ops
 
 from shared.plots import plt, save_figure
+from shared.tensorboard import EpochPictures
 
 
-class GradientThroughTime(keras.callbacks.Callback):
-    """Every few epochs, a picture of the gradient through time for TensorBoard, and how many steps it reaches.
+class GradientThroughTime(EpochPictures):
+    """A picture of the gradient through time, and how many steps it reaches, see `EpochPictures`.
 
     For models with one input, see `gradient_through_time`.
 
@@ -24,31 +25,23 @@ class GradientThroughTime(keras.callbacks.Callback):
         inputs: a batch, shaped as those that the model is trained on; all rows equally long.
         targets: what belongs to it.
         loss: a function of (targets, outputs) to the loss of the last step, `(batch,)`; see `last_step_cross_entropy`.
-        folder: of the logs.
-        every: epochs from one picture to the next.
+        folder: the run folder.
     """
 
-    def __init__(self, inputs, targets, loss: Callable, folder: Path, every: int = 4):
-        super().__init__()
+    def __init__(self, inputs, targets, loss: Callable, folder: Path):
+        super().__init__(folder)
         self.inputs = inputs
         self.targets = targets
         self.loss = loss
-        self.folder = folder
-        self.every = every
 
-    def on_epoch_end(self, epoch, logs=None):
-        if epoch % self.every:
-            return
+    def look(self, folder: Path, title: str) -> tuple[list[Path], dict[str, float]]:
+        """Draw `gradient_through_time.png`."""
         norms = gradient_through_time(self.model, self.inputs, self.targets, self.loss)
         figure, axes = plt.subplots(figsize=(6, 4))
         plot_norms(axes, norms)
-        picture = self.folder / "gradient_through_time.png"
-        save_figure(figure, picture, f"After {epoch + 1} epochs")
-        with tf.summary.create_file_writer(str(self.folder)).as_default():
-            tf.summary.image("gradient_through_time", tf.image.decode_png(picture.read_bytes(), channels=4)[None], step=epoch)
-            for layer, of_layer in norms.items():
-                tf.summary.scalar(f"gradient_steps_to_1_percent/{layer}", steps_to_1_percent(of_layer), step=epoch)
-        picture.unlink()
+        picture = folder / "gradient_through_time.png"
+        save_figure(figure, picture, title)
+        return [picture], {f"steps_to_1_percent/{layer}": steps_to_1_percent(of_layer) for layer, of_layer in norms.items()}
 
 
 def gradient_through_time(model: keras.Model, inputs, targets, loss: Callable) -> dict[str, np.ndarray]:

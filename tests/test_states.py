@@ -195,7 +195,8 @@ def test_callback_writes_pictures_every_few_epochs_and_plots_at_the_end(cell, na
     inputs = keras.Input((STEPS, FEATURES))
     model = keras.Model(inputs, keras.layers.Dense(1)(rnn.CELLS[cell](UNITS)(inputs)))
     model.compile("adam", "mse")
-    callback = states.States(sequences(), [*"lette", "↵"], tmp_path, every=2)
+    callback = states.States(sequences(), [*"lette", "↵"], tmp_path)
+    callback.every = 2
     (tmp_path / "logs" / "train").mkdir(parents=True)
     (tmp_path / "plots").mkdir()
     model.fit(sequences(), np.ones(ROWS), epochs=3, verbose=0, callbacks=[callback])
@@ -205,7 +206,7 @@ def test_callback_writes_pictures_every_few_epochs_and_plots_at_the_end(cell, na
         for event in tf.compat.v1.train.summary_iterator(str(file))
         for value in event.summary.value
     ]
-    assert sorted(written) == sorted((tag, step) for tag in names for step in (0, 2))
+    assert sorted(written) == sorted((f"3_recurrence/{name}", step) for name in names for step in (0, 2))
     assert not list(tmp_path.rglob("*.png"))
     callback.write_plots()
     assert states.plots_of_states(tmp_path) == names

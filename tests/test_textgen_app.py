@@ -131,8 +131,8 @@ def test_settings_compose_and_the_run_shows_the_gradient_through_time():
         for event in tf.compat.v1.train.summary_iterator(str(file))
         for value in event.summary.value
     }
-    reached = {f"gradient_steps_to_1_percent/recurrent_lstm_{number}" for number in (1, 2)}
-    assert tags >= {"sample", "gradient_through_time", "batch_gradient_norm_max", *reached}
+    reached = {f"3_recurrence/steps_to_1_percent/recurrent_lstm_{number}" for number in (1, 2)}
+    assert tags >= {"sample", "3_recurrence/gradient_through_time", "batch_gradient_norm_max", *reached}
 
 
 def test_too_short_a_text_leaves_no_run_folder():

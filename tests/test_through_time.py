@@ -100,14 +100,16 @@ def test_callback_writes_a_picture_and_how_many_steps_the_gradient_reaches(tmp_p
     model = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.GRU(3, name="gru")(inputs)))
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     x, y = np.ones((4, 5, 2), "float32"), np.zeros(4, int)
-    callback = through_time.GradientThroughTime(x, y, last_step_cross_entropy, tmp_path, every=2)
+    callback = through_time.GradientThroughTime(x, y, last_step_cross_entropy, tmp_path)
+    callback.every = 2
+    (tmp_path / "logs" / "train").mkdir(parents=True)
     model.fit(x, y, epochs=3, verbose=0, callbacks=[callback])
     written = [
         (value.tag, event.step)
-        for file in sorted(tmp_path.glob("events*"))
+        for file in sorted(tmp_path.rglob("events*"))
         for event in tf.compat.v1.train.summary_iterator(str(file))
         for value in event.summary.value
     ]
-    tags = ("gradient_through_time", "gradient_steps_to_1_percent/gru")
+    tags = ("3_recurrence/gradient_through_time", "3_recurrence/steps_to_1_percent/gru")
     assert sorted(written) == sorted((tag, step) for tag in tags for step in (0, 2))
-    assert not list(tmp_path.glob("*.png"))
+    assert not list(tmp_path.rglob("*.png"))

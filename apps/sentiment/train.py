@@ -9,7 +9,7 @@ import tensorflow as tf
 from scipy.special import softmax
 from sklearn.pipeline import Pipeline
 
-from apps.sentiment import ngrams, pretraining, report, text
+from apps.sentiment import ngrams, pretraining, report, text, watch
 from apps.sentiment.baseline import fit_baseline
 from apps.sentiment.config import Config
 from apps.sentiment.embeddings import cooccurrence_embeddings
@@ -22,9 +22,7 @@ from shared.comparison import paired_bootstrap
 from shared.data import Splits
 from shared.environment import environment
 from shared.report import announce, scores
-from shared.states import ROWS, States
 
-WORDS_DRAWN = 60
 NEXT = "make sentiment-predict ARGS='\"Your own review.\"'"
 
 
@@ -85,7 +83,7 @@ def train(config: Config, reviews: Splits) -> Path:
             _pretrain(config, experiment, run.path)
         kernels.print_kernels(network)
         callbacks, resume = training.make_callbacks(run.path, "val_accuracy", config.training)
-        states = _states(experiment, run.path)
+        watching = watch.callbacks(experiment, run.path)
         network.fit(
             experiment.batches(resume.first_epoch),
             epochs=resume.last_epoch(config.training.epochs),
@@ -93,11 +91,12 @@ def train(config: Config, reviews: Splits) -> Path:
             steps_per_epoch=experiment.steps,
             validation_data=experiment.validation_batches,
             shuffle=False,  # the batches come in an order of their own
-            callbacks=[states, *callbacks],
+            callbacks=[*watching, *callbacks],
             verbose=training.verbosity(),
         )
         checkpoints.restore_best(network, run.path)
-        states.write_plots()
+        for pictures in watching:
+            pictures.write_plots()
         servable = build_servable(experiment.vectorizer, network)
         servable.save(run.path / "model.keras")
         export.write_after_training("sentiment", run.path, lambda saved: exportable(config, saved, reviews))
@@ -162,11 +161,3 @@ def _pretrain(config: Config, experiment: Experiment, folder: Path) -> None:
     language_model = pretraining.prepare_pretraining(config, experiment.data, experiment.network, experiment.ids)
     pretraining.pretrain(config, language_model, folder)
     checkpoints.save_weights(experiment.network, done)
-
-
-def _states(experiment: Experiment, folder: Path) -> States:
-    """Of the first validation reviews, their first 60 words."""
-    texts = [" ".join(review.split()[:WORDS_DRAWN]) for review in experiment.data.validation.texts[:ROWS]]
-    inputs = {name: ids.to_tensor() for name, ids in text.vectorize(experiment.vectorizer, texts).items()}
-    words = experiment.vectorizer.get_layer("words").get_vocabulary()
-    return States(inputs, [words[number] for number in inputs["sequence"][0]], folder)

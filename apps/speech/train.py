@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn.pipeline import Pipeline
 
-from apps.speech import audio, augment, report, stream, tracks
+from apps.speech import audio, augment, report, stream, tracks, watch
 from apps.speech.baseline import fit_baseline, statistics
 from apps.speech.config import Config
 from apps.speech.data import Clips, Speech
@@ -22,7 +22,6 @@ from shared.comparison import paired_bootstrap
 from shared.environment import environment
 from shared.inference import OnnxModel
 from shared.report import announce, print_table, scores
-from shared.states import ROWS, States
 
 LABEL_SMOOTHING = 0.1
 
@@ -73,7 +72,7 @@ def train(config: Config, speech: Speech) -> Path:
         report.show_augmentation(run.path, config, experiment.features, speech)
         kernels.print_kernels(network)
         callbacks, resume = training.make_callbacks(run.path, "val_accuracy", config.training)
-        states = _states(config, experiment, run.path)
+        watching = watch.callbacks(config, experiment, run.path)
         network.fit(
             experiment.batches(resume.first_epoch),
             epochs=resume.last_epoch(config.training.epochs),
@@ -81,11 +80,12 @@ def train(config: Config, speech: Speech) -> Path:
             steps_per_epoch=experiment.steps,
             validation_data=experiment.validation_batches,
             shuffle=False,  # the batches come in an order of their own
-            callbacks=[states, *callbacks],
+            callbacks=[*watching, *callbacks],
             verbose=training.verbosity(),
         )
         checkpoints.restore_best(network, run.path)
-        states.write_plots()
+        for pictures in watching:
+            pictures.write_plots()
         servable = build_servable(network)
         servable.save(run.path / "model.keras")
         export.write_after_training("speech", run.path, lambda saved: exportable(config, saved, speech))
@@ -135,12 +135,3 @@ def predict(model: keras.Model, clips: Clips) -> np.ndarray:
     """Probabilities `(n, classes)` of clips, in their order."""
     pieces = [clips.waveforms[start : start + 128] for start in range(0, len(clips.labels), 128)]
     return np.concatenate([model.predict_on_batch(audio.to_float(piece)) for piece in pieces])
-
-
-def _states(config: Config, experiment: Experiment, folder: Path) -> States:
-    """Of some validation clips, evenly from all; seconds along the axis."""
-    clips = experiment.data.validation.waveforms
-    chosen = audio.to_float(clips[:: max(1, len(clips) // ROWS)][:ROWS])
-    frames = experiment.features(chosen[:1])["mfcc"].shape[1]
-    seconds = np.arange(0, frames, config.frames_per_output) * config.hop_length / config.sample_rate
-    return States(chosen, [f"{second:.2f}" for second in seconds], folder)

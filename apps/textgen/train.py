@@ -7,22 +7,19 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from apps.textgen import baseline, characters, data, report
+from apps.textgen import baseline, characters, data, report, watch
 from apps.textgen.config import Config
 from apps.textgen.export import exportable
 from apps.textgen.generate import nats_by_block
-from apps.textgen.model import build_generator, build_model, build_servable, zero_states
+from apps.textgen.model import build_generator, build_model, build_servable
 from shared import checkpoints, export, kernels, runs, training
 from shared.bptt import TruncatedBPTT, Windows, contiguous_batches, contiguous_windows
 from shared.comparison import paired_bootstrap
 from shared.data import Splits
 from shared.environment import environment
 from shared.report import announce
-from shared.states import ROWS, States
-from shared.through_time import GradientThroughTime, last_step_cross_entropy
 
 FEW_UPDATES = 500
-CHARACTERS_DRAWN = 100
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ def train(config: Config, text: Splits) -> Path:
         kernels.print_kernels(network)
         callbacks, resume = training.make_callbacks(run.path, "val_nats_per_character", config.training)
         sample = report.SampleText(run.path / "logs" / "train", config, experiment)
-        states = _states(config, experiment, run.path)
+        watching = watch.callbacks(config, experiment, run.path)
         network.fit(
             experiment.batches(resume.first_epoch),
             epochs=resume.last_epoch(config.training.epochs),
@@ -92,15 +89,15 @@ def train(config: Config, text: Splits) -> Path:
             callbacks=[
                 TruncatedBPTT(experiment.windows, experiment.validation_windows),  # carries the state from batch to batch
                 sample,  # gives the generator its weights
-                states,
-                _gradient_through_time(experiment, run.path),
+                *watching,
                 *callbacks,
             ],
             verbose=training.verbosity(),
         )
         checkpoints.restore_best(network, run.path)
         generator.set_weights(network.get_weights())
-        states.write_plots()
+        for pictures in watching:
+            pictures.write_plots()
         servable = build_servable(config, experiment.vocabulary, generator)
         servable.save(run.path / "model.keras")
         export.write_after_training("textgen", run.path, lambda saved: exportable(config, saved, text))
@@ -145,23 +142,3 @@ def in_all_units(nats: float) -> dict[str, float]:
         "bits_per_character": float(nats / np.log(2)),
         "perplexity": float(np.exp(nats)),
     }
-
-
-def _gradient_through_time(experiment: Experiment, folder: Path) -> GradientThroughTime:
-    """The gradient of the last step's loss in the first batch; streams that end before it have weight 0."""
-    inputs, targets, weights = next(iter(experiment.batches(0)))
-
-    def last_loss(targets, logits):
-        return last_step_cross_entropy(targets, logits) * weights[:, -1]
-
-    return GradientThroughTime(inputs, targets, last_loss, folder / "logs" / "train")
-
-
-def _states(config: Config, experiment: Experiment, folder: Path) -> States:
-    """Of the start of validation, in rows of 100 characters that start from a state of zeros."""
-    text = experiment.data.validation.characters
-    length = min(CHARACTERS_DRAWN, len(text))
-    rows = min(ROWS, len(text) // length)
-    ids = text[: rows * length].reshape(rows, length).astype("int32")
-    labels = [characters.decode([number], experiment.vocabulary).replace("\n", "↵") for number in ids[0]]
-    return States({"ids": ids, "states": zero_states(config, rows)}, labels, folder, experiment.generator)

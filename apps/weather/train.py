@@ -5,22 +5,20 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import pandas as pd
 import tensorflow as tf
 
-from apps.weather import baseline, batches, report, scoring
+from apps.weather import baseline, batches, report, scoring, watch
 from apps.weather.cleaning import DAY
-from apps.weather.config import SEGMENT, Config
+from apps.weather.config import Config
 from apps.weather.data import Series, forecast_columns, statistics
 from apps.weather.export import exportable
 from apps.weather.intervals import fit_widening
-from apps.weather.model import PinballLoss, build_model, build_servable, median_error, unforced
+from apps.weather.model import PinballLoss, build_model, build_servable, median_error
 from apps.weather.segments import set_linear
 from shared import checkpoints, export, kernels, runs, training
 from shared.batches import count_batches
 from shared.environment import environment
 from shared.report import announce
-from shared.states import ROWS, States
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ def train(config: Config, series: Series) -> Path:
     with runs.open_run("weather", config, environment(series)) as run:
         kernels.print_kernels(network)
         callbacks, resume = training.make_callbacks(run.path, "val_loss", config.training)
-        states = _states(config, experiment, run.path)
+        watching = watch.callbacks(config, experiment, run.path)
         network.fit(
             experiment.batches(resume.first_epoch),
             epochs=resume.last_epoch(config.training.epochs),
@@ -91,11 +89,12 @@ def train(config: Config, series: Series) -> Path:
             steps_per_epoch=experiment.steps,
             validation_data=experiment.validation_batches,
             shuffle=False,  # the batches come in an order of their own
-            callbacks=[states, *callbacks],
+            callbacks=[*watching, *callbacks],
             verbose=training.verbosity(),
         )
         checkpoints.restore_best(network, run.path)
-        states.write_plots()
+        for pictures in watching:
+            pictures.write_plots()
         servable = calibrate(config, experiment)
         servable.save(run.path / "model.keras")
         export.write_after_training("weather", run.path, lambda saved: exportable(config, saved, series))
@@ -167,12 +166,3 @@ def _forecaster(experiment: Experiment, servable: keras.Model) -> scoring.Foreca
         return ((servable.predict_on_batch(histories) - mean) / deviation).astype(np.float32)
 
     return forecast
-
-
-def _states(config: Config, experiment: Experiment, folder: Path) -> States:
-    """Of some validation windows, evenly from all; a step is a row or, with `--head segments`, a segment by its last row."""
-    series, origins = experiment.data, experiment.data.origins.validation
-    rows = series.windows.history_rows(origins[:: max(1, len(origins) // ROWS)][:ROWS])
-    inputs = unforced(config, experiment.values[rows], len(experiment.forecast))
-    steps = rows[0, SEGMENT - 1 :: SEGMENT] if config.head == "segments" else rows[0]
-    return States(inputs, [f"{time:%m-%d %H:%M}" for time in pd.DatetimeIndex(series.times[steps])], folder)
