@@ -12,7 +12,8 @@ from tensorboard.plugins.hparams import api as hparams
 from shared.gradient_monitor import LOOK_EVERY
 from shared.gradients import read_scalar
 
-RECURRENCE = "3_recurrence"  # group of TensorBoard's tags
+# Groups of TensorBoard's tags, in the order in which they are read.
+QUALITY, LOSS, RECURRENCE, GRADIENTS, SPEED = "1_quality", "2_loss", "3_recurrence", "4_gradients", "5_speed"
 
 
 class BatchScalars(keras.callbacks.Callback):
@@ -57,6 +58,8 @@ class EpochPictures(keras.callbacks.Callback):
         every: epochs from one picture to the next.
     """
 
+    group = RECURRENCE
+
     def __init__(self, folder: Path, every: int = 4):
         super().__init__()
         self.folder = folder
@@ -73,10 +76,10 @@ class EpochPictures(keras.callbacks.Callback):
         pictures, figures = self.look(logs_folder, f"After {epoch + 1} epochs")
         with tf.summary.create_file_writer(str(logs_folder)).as_default(step=epoch):
             for picture in pictures:
-                tf.summary.image(f"{RECURRENCE}/{picture.stem}", _pixels(picture))
+                tf.summary.image(f"{self.group}/{picture.stem}", _pixels(picture))
                 picture.unlink()
             for name, figure in figures.items():
-                tf.summary.scalar(f"{RECURRENCE}/{name}", figure)
+                tf.summary.scalar(f"{self.group}/{name}", figure)
 
     def write_plots(self) -> dict[str, float]:
         """Into the run's `plots/`; call it when the network has the weights that are kept. Returns the figures."""
