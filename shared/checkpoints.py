@@ -27,7 +27,7 @@ class BestWeights(keras.callbacks.Callback):
         self.file = Path(folder) / "best.weights.npz"
         self.monitor = monitor
         self.mode = "max" if "accuracy" in monitor else "min"
-        self.best = self.best_loss = None
+        self.best = self.best_loss = self.best_epoch = None
 
     def on_epoch_end(self, epoch, logs=None):
         value = float(logs[self.monitor])
@@ -35,7 +35,7 @@ class BestWeights(keras.callbacks.Callback):
         sign = -1 if self.mode == "max" else 1
         if self.best is None or (sign * value, loss) < (sign * self.best, self.best_loss):
             save_weights(self.model, self.file)
-            self.best, self.best_loss = value, loss
+            self.best, self.best_loss, self.best_epoch = value, loss, epoch
 
 
 class Resume(keras.callbacks.Callback):

@@ -1,4 +1,4 @@
-"""Report the gradients of each epoch, warn of vanishing and exploding ones, and stop a training on NaN."""
+"""Report gradients and updates of each epoch, warn of vanishing and exploding ones, and stop a training on NaN."""
 
 import logging
 
@@ -134,6 +134,45 @@ class GradientMonitor(keras.callbacks.Callback):
                 "labels; else lower the learning rate or the clip threshold."
             )
         return f"it came up in layer {layers[-1]}; the layers behind it are finite. Lower the learning rate, or clip harder."
+
+
+class UpdateMonitor(keras.callbacks.Callback):
+    """Add to the epoch's logs, for each layer, `weight_norm/<layer>` and `update_ratio/<layer>`, measured in its middle step.
+
+    The ratio is the norm of what the step adds to the layer's weights, as a fraction of their norm. About 0.001 is usual; near
+    1 the step throws away what was learned, far below it the layer stands still.
+    """
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.measured = {}
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if batch == self._middle():
+            self.before = self._weights()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == self._middle():
+            after = self._weights()
+            norms = self._norms_by_layer(after)
+            changes = self._norms_by_layer([new - old for new, old in zip(after, self.before, strict=True)])
+            if any(changes.values()):  # not a step that `checkpoints.Resume` passes over
+                self.measured = {f"weight_norm/{layer}": norm for layer, norm in norms.items()}
+                self.measured |= {f"update_ratio/{layer}": changes[layer] / norm for layer, norm in norms.items() if norm}
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs |= self.measured
+
+    def _middle(self) -> int:
+        return (self.params["steps"] or 1) // 2
+
+    def _weights(self) -> list[np.ndarray]:
+        return [variable.numpy() for variable in self.model.trainable_variables]
+
+    def _norms_by_layer(self, values: list[np.ndarray]) -> dict[str, float]:
+        squares: dict[str, float] = {}
+        for layer, value in zip(layer_names(self.model), values, strict=True):
+            squares[layer] = squares.get(layer, 0.0) + float(np.sum(np.square(value, dtype=np.float64)))
+        return {layer: square**0.5 for layer, square in squares.items()}
 
 
 def layer_names(model: keras.Model) -> list[str]:

@@ -71,7 +71,7 @@ def open_run(app: str, config: Any, about: dict[str, Any]) -> Iterator["Run"]:
     """
     run = _resume(app, config, about) if config.training.resume else _start(app, config, about)
     _link_logs(run.path)
-    _tidy_links(app)
+    link_all_logs(app)
     try:
         yield run
     finally:
@@ -139,7 +139,7 @@ def _link_logs(folder: Path) -> None:
     beside.replace(link)
 
 
-def _tidy_links(app: str) -> None:
+def link_all_logs(app: str) -> None:
     """Link the finished runs that came from elsewhere or were killed right after their renaming; unlink those deleted."""
     for folder in finished(app):
         _link_logs(folder)

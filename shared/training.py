@@ -1,8 +1,5 @@
-"""What every training has in common: seeds, devices, the optimizer, the standard callbacks, Ctrl-C, the time per step."""
+"""What every training has in common: seeds, devices, the optimizer, the standard callbacks, the time per step."""
 
-import os
-import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -12,17 +9,17 @@ from typing import Any
 
 import keras
 import numpy as np
-import pandas as pd
 import tensorflow as tf
 
 from shared import gradients
+from shared.callbacks import HistoryFile, ProgressLine, Speed, StopOnInterrupt
 from shared.checkpoints import BestWeights, Resume
 from shared.cli import UserError
 from shared.data import Splits
 from shared.environment import describe_device
-from shared.gradient_monitor import GradientMonitor
+from shared.gradient_monitor import GradientMonitor, UpdateMonitor
 from shared.settings import Training
-from shared.tensorboard import BatchScalars
+from shared.tensorboard import BatchScalars, EpochScalars
 
 WARM_UP = 0.05  # fraction of all steps
 
@@ -105,7 +102,9 @@ def warmup_cosine(peak: float, steps: int, warmup: float, floor: float = 0.0) ->
     )
 
 
-def make_callbacks(folder: Path, monitor: str, settings: Training) -> tuple[list[keras.callbacks.Callback], Resume]:
+def make_callbacks(
+    folder: Path, monitor: str, settings: Training, baseline: dict[str, float] | None = None
+) -> tuple[list[keras.callbacks.Callback], Resume]:
     """The standard callbacks, in the order in which they have to stand, and the one of them that knows the epochs done.
 
     Args:
@@ -113,17 +112,20 @@ def make_callbacks(folder: Path, monitor: str, settings: Training) -> tuple[list
             `checkpoints.restore_best` reads) and `state.npz` (what `Resume` goes on from).
         monitor: what the best epoch is chosen by, for example "val_loss"; accuracies are maximised, the rest minimised.
         settings: `patience`, and with `resume` the state that an earlier process left in `folder` is read.
+        baseline: what TensorBoard shows beside the network's figures, see `shared.tensorboard.EpochScalars`.
     """
     best = BestWeights(folder, monitor)
     early_stopping = keras.callbacks.EarlyStopping(monitor=monitor, mode=best.mode, patience=settings.patience)
     resume = Resume(folder, {"best": best, "early_stopping": early_stopping}, restore=settings.resume)
     callbacks = [
         ProgressLine(monitor),  # before the monitor, whose many figures would not fit a line
-        GradientMonitor(),  # before those that write the logs
+        GradientMonitor(),  # this and the next two before those that write the logs
+        UpdateMonitor(),
+        Speed(settings.batch_size),
         best,
         early_stopping,
         HistoryFile(folder / "history.csv"),
-        keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
+        EpochScalars(folder, best, baseline or {}),
         BatchScalars(folder / "logs" / "train"),
         StopOnInterrupt(),
         resume,
@@ -145,95 +147,6 @@ def describe(app: str, config: Any, experiment: Experiment, resume: Resume) -> d
         "interrupted": experiment.network.interrupted,
         "device": describe_device(),
     }
-
-
-class ProgressLine(keras.callbacks.ProgbarLogger):
-    """Keras's progress bar with as many figures as fit the terminal's line: one that wraps can't be overwritten.
-
-    Args:
-        monitor: the figure to show in any case; the others stand in history.csv.
-    """
-
-    AROUND = 40  # characters of the bar and the times, beside the number of steps
-
-    def __init__(self, monitor: str):
-        super().__init__()
-        self.monitor = monitor
-
-    def on_train_batch_end(self, batch, logs=None):
-        super().on_train_batch_end(batch, self._that_fit(logs or {}))
-
-    def on_epoch_end(self, epoch, logs=None):
-        super().on_epoch_end(epoch, self._that_fit(logs or {}))
-
-    def _that_fit(self, logs: dict[str, float]) -> dict[str, float]:
-        if self.verbose != 1:  # a line per epoch, in a file
-            return logs
-        room = shutil.get_terminal_size().columns - self.AROUND - 2 * len(str(self.target))
-        room -= len(f" - {self.monitor}: 0.0000")
-        shown = {}
-        for name, figure in logs.items():
-            needed = len(f" - {name}: {figure:.4f}") if name != self.monitor else 0
-            if needed <= room:
-                shown[name] = figure
-                room -= needed
-        return shown
-
-
-class HistoryFile(keras.callbacks.Callback):
-    """Write each epoch's logs to a CSV file. An epoch that is done again replaces its row.
-
-    (Keras's CSVLogger would double that row, and leaves the file open after an error.)
-    """
-
-    def __init__(self, file: Path):
-        super().__init__()
-        self.file = Path(file)
-
-    def on_epoch_end(self, epoch, logs=None):
-        rows = pd.DataFrame([{"epoch": epoch, **(logs or {})}])
-        if epoch and self.file.exists():
-            before = pd.read_csv(self.file)
-            rows = pd.concat([before[before["epoch"] < epoch], rows])
-        beside = self.file.with_name("history.part.csv")
-        rows.to_csv(beside, index=False)
-        os.replace(beside, self.file)
-
-
-class StopOnInterrupt(keras.callbacks.Callback):
-    """Ctrl-C ends training after the running batch, so that the run can still be evaluated and saved; twice: at once.
-
-    Sets `model.interrupted`, and `model.epoch_was_cut` where it came before the epoch's end.
-
-    Args:
-        then: what comes after this training.
-    """
-
-    def __init__(self, then: str = "evaluating and saving"):
-        super().__init__()
-        self.then = then
-
-    def on_train_begin(self, logs=None):
-        self.model.interrupted = self.model.epoch_was_cut = False
-        self.before = signal.signal(signal.SIGINT, self._on_interrupt)
-
-    def on_train_batch_end(self, batch, logs=None):
-        if self.model.interrupted:
-            self.model.stop_training = self.model.epoch_was_cut = True
-
-    def on_epoch_end(self, epoch, logs=None):
-        if self.model.interrupted:  # during validation
-            self.model.stop_training = True
-
-    def on_train_end(self, logs=None):
-        signal.signal(signal.SIGINT, self.before)
-
-    def _on_interrupt(self, *_):
-        if self.model.interrupted:
-            signal.signal(signal.SIGINT, self.before)
-            raise KeyboardInterrupt
-        self.model.interrupted = True
-        print(f"\nCtrl-C: finishing this batch, then {self.then}. Press it again to stop at once.")
 
 
 class StepTimes(keras.callbacks.Callback):

@@ -70,6 +70,11 @@ def train(folder, epochs=4, resume=False, extra=(), patience=10):
     return model, state
 
 
+def read_history(folder):
+    """But for what was timed."""
+    return pd.read_csv(folder / "history.csv").drop(columns="examples_per_second")
+
+
 def test_resumed_training_ends_with_the_same_weights(tmp_path):
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
@@ -82,7 +87,7 @@ def test_resumed_training_ends_with_the_same_weights(tmp_path):
         np.testing.assert_array_equal(one.numpy(), two.numpy())
     for one, two in zip(whole.optimizer.variables, resumed.optimizer.variables, strict=True):
         np.testing.assert_array_equal(one.numpy(), two.numpy())
-    histories = [pd.read_csv(tmp_path / name / "history.csv") for name in ("whole", "killed")]
+    histories = [read_history(tmp_path / name) for name in ("whole", "killed")]
     pd.testing.assert_frame_equal(*histories)
     best = [tmp_path / name / "best.weights.npz" for name in ("whole", "killed")]
     for model, file in zip((whole, resumed), best, strict=True):
@@ -240,7 +245,7 @@ def test_a_run_killed_within_an_epoch_goes_on_in_the_middle_of_it(tmp_path, monk
     resumed, _ = train(tmp_path / "killed", epochs=3, resume=True)
     for one, two in zip(whole.variables, resumed.variables, strict=True):
         np.testing.assert_array_equal(one.numpy(), two.numpy())
-    histories = [pd.read_csv(tmp_path / name / "history.csv") for name in ("whole", "killed")]
+    histories = [read_history(tmp_path / name) for name in ("whole", "killed")]
     pd.testing.assert_frame_equal(*histories)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from shared import gradients, training
+from shared import callbacks, gradients, training
 from shared.batches import prepared_ahead
 from shared.cli import UserError
 from shared.data import Splits
@@ -140,7 +140,7 @@ def test_an_epochs_progress_fits_a_line_of_the_terminal_and_shows_what_is_monito
     monkeypatch.setenv("COLUMNS", str(columns))
     names = ("accuracy", "log_loss", "loss")
     for monitor in ("val_accuracy", "val_loss", "val_nats_per_character"):
-        progress = training.ProgressLine(monitor)
+        progress = callbacks.ProgressLine(monitor)
         progress.set_params({"verbose": 1, "epochs": 3, "steps": 157})
         progress.on_train_begin()
         progress.on_epoch_begin(0)

@@ -13,6 +13,7 @@ from keras import layers, ops
 from apps.sentiment.config import Config
 from shared import gradients, training
 from shared.batches import batches_by_length, count_batches
+from shared.callbacks import StopOnInterrupt
 from shared.checkpoints import Resume
 from shared.data import Splits
 from shared.gradient_monitor import GradientMonitor
@@ -66,7 +67,7 @@ def pretrain(config: Config, experiment: training.Experiment, folder: Path) -> N
         callbacks=[
             keras.callbacks.ProgbarLogger(),
             GradientMonitor(),
-            training.StopOnInterrupt(then="training on the labels"),
+            StopOnInterrupt(then="training on the labels"),
             resume,
         ],
         verbose=training.verbosity(),

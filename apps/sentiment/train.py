@@ -82,7 +82,7 @@ def train(config: Config, reviews: Splits) -> Path:
         if config.pretraining_epochs:
             _pretrain(config, experiment, run.path)
         kernels.print_kernels(network)
-        callbacks, resume = training.make_callbacks(run.path, "val_accuracy", config.training)
+        callbacks, resume = training.make_callbacks(run.path, "val_accuracy", config.training, score_baseline(experiment))
         watching = watch.callbacks(experiment, run.path)
         network.fit(
             experiment.batches(resume.first_epoch),
@@ -110,6 +110,12 @@ def train(config: Config, reviews: Splits) -> Path:
         path = run.finish(metrics)
     announce(path, metrics, scores(metrics), NEXT)
     return path
+
+
+def score_baseline(experiment: Experiment) -> dict[str, float]:
+    """Of the baseline on validation what the network is followed by."""
+    validation = experiment.data.validation
+    return {"accuracy": experiment.baseline.score(validation.texts, validation.labels)}
 
 
 def evaluate(config: Config, experiment: Experiment) -> tuple[dict, dict[str, np.ndarray]]:

@@ -71,7 +71,7 @@ def train(config: Config, speech: Speech) -> Path:
     with runs.open_run("speech", config, environment(speech)) as run:
         report.show_augmentation(run.path, config, experiment.features, speech)
         kernels.print_kernels(network)
-        callbacks, resume = training.make_callbacks(run.path, "val_accuracy", config.training)
+        callbacks, resume = training.make_callbacks(run.path, "val_accuracy", config.training, score_baseline(experiment))
         watching = watch.callbacks(config, experiment, run.path)
         network.fit(
             experiment.batches(resume.first_epoch),
@@ -99,6 +99,12 @@ def train(config: Config, speech: Speech) -> Path:
         print(f"warning: {warning}")
     announce(path, metrics, scores(metrics), "make speech-predict ARGS='clip.wav'")
     return path
+
+
+def score_baseline(experiment: Experiment) -> dict[str, float]:
+    """Of the baseline on validation what the network is followed by."""
+    validation = experiment.data.validation
+    return {"accuracy": experiment.baseline.score(statistics(experiment.features, validation), validation.labels)}
 
 
 def evaluate(

@@ -76,7 +76,8 @@ def train(config: Config, text: Splits) -> Path:
         print(f"Only {updates} updates in all. To learn more from so short a text, lower --batch-size or raise --epochs.")
     with runs.open_run("textgen", config, environment(text)) as run:
         kernels.print_kernels(network)
-        callbacks, resume = training.make_callbacks(run.path, "val_nats_per_character", config.training)
+        monitor = "val_nats_per_character"
+        callbacks, resume = training.make_callbacks(run.path, monitor, config.training, score_baseline(experiment))
         sample = report.SampleText(run.path / "logs" / "train", config, experiment)
         watching = watch.callbacks(config, experiment, run.path)
         network.fit(
@@ -106,6 +107,13 @@ def train(config: Config, text: Splits) -> Path:
         path = run.finish(metrics)
     announce(path, metrics, report.scores(metrics), "make textgen-predict")
     return path
+
+
+def score_baseline(experiment: Experiment) -> dict[str, float]:
+    """Of the baseline on validation what the network is followed by."""
+    validation = experiment.data.validation
+    nats = baseline.nats_by_block(experiment.ngrams, validation)[-1].sum() / data.count_targets(validation)
+    return {"nats_per_character": float(nats)}
 
 
 def evaluate(config: Config, experiment: Experiment) -> dict:

@@ -80,7 +80,7 @@ def train(config: Config, series: Series) -> Path:
     network = experiment.network
     with runs.open_run("weather", config, environment(series)) as run:
         kernels.print_kernels(network)
-        callbacks, resume = training.make_callbacks(run.path, "val_loss", config.training)
+        callbacks, resume = training.make_callbacks(run.path, "val_loss", config.training, score_baseline(experiment))
         watching = watch.callbacks(config, experiment, run.path)
         network.fit(
             experiment.batches(resume.first_epoch),
@@ -106,6 +106,18 @@ def train(config: Config, series: Series) -> Path:
         path = run.finish(metrics)
     announce(path, metrics, report.scores(metrics), "make weather-predict ARGS='--data new.csv'")
     return path
+
+
+def score_baseline(experiment: Experiment) -> dict[str, float]:
+    """Of the baseline on validation what the network is followed by."""
+    series, forecast = experiment.data, experiment.forecast
+    target = forecast.index(series.target)
+
+    def linear(origins):
+        return experiment.linear.predict(experiment.values, origins)[..., None]
+
+    errors = scoring.measure(linear, experiment.observed, series.windows, series.origins.validation, target)
+    return {"mae_target": scoring.summarise(errors, float(experiment.deviation[series.target]))["mae_target"]}
 
 
 def calibrate(config: Config, experiment: Experiment) -> keras.Model:
