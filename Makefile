@@ -4,7 +4,7 @@ ARGS   ?=
 PY     := .venv/bin/python
 RUN    := $(PY) -m shared.make
 APPS   := $(patsubst apps/%/__main__.py,%,$(wildcard apps/*/__main__.py))
-TOOLS  := $(foreach tool,new eject runs doctor bench gradients,$(patsubst tools/%.py,%,$(wildcard tools/$(tool).py)))
+TOOLS  := $(foreach tool,new eject runs tensorboard doctor bench gradients,$(patsubst tools/%.py,%,$(wildcard tools/$(tool).py)))
 INSTALLED := .venv/installed
 
 # What was typed reaches Python by the environment, as it is: make and the shell would read a $ or a quote in it.
@@ -16,7 +16,7 @@ export MAKE_DEST := $(value DEST)
 $(foreach name,args name from app dest,$(if $(filter command,$(origin $(name))),$(error $(name)=... is ignored; write it in capitals, as in ARGS='--epochs 2')))
 
 .DEFAULT_GOAL := help
-.PHONY: help install speed tensorboard lint format test test-all clean $(TOOLS) $(APPS) $(APPS:%=%-smoke) $(APPS:%=%-demo)
+.PHONY: help install speed lint format test test-all clean $(TOOLS) $(APPS) $(APPS:%=%-smoke) $(APPS:%=%-demo)
 
 help: ## This help
 	@echo "Usage: make TARGET [ARGS='--flag value ...']"
@@ -60,6 +60,7 @@ $(APPS:%=%-demo): .venv/installed-demo
 # Commands over all apps; the first line of tools/<tool>.py is its help
 new: NAMED = "$$MAKE_NAME" --source "$$MAKE_FROM"
 eject: NAMED = "$$MAKE_APP" "$$MAKE_DEST"
+tensorboard: NAMED = --app "$$MAKE_APP"
 bench: AFTERWARDS = $(MAKE) --no-print-directory speed ARGS=
 $(TOOLS): $(INSTALLED)
 	@$(RUN) tools.$@ $(NAMED)
@@ -67,9 +68,6 @@ $(TOOLS): $(INSTALLED)
 
 speed: $(INSTALLED) ## Our speed beside others', as ratios measured in one run; beside PyTorch where it is installed (make bench ends with it)
 	@$(RUN) pytest -m speed -s --quiet
-
-tensorboard: $(INSTALLED) ## Watch all runs in a browser
-	$(RUN) tensorboard.main --logdir runs/tensorboard
 
 lint: $(INSTALLED) ## Check style and names
 	$(PY) -m ruff check .

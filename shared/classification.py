@@ -4,9 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 from sklearn import metrics
+from tensorboard.plugins.pr_curve import summary as pr_curve
 
 from shared.plots import plt, save_figure
+from shared.tensorboard import QUALITY
 
 PLOTS = ("confusion_matrix", "roc", "precision_recall", "reliability")
 
@@ -96,16 +99,17 @@ def plot_all(folder: Path, labels: np.ndarray, probabilities: dict[str, np.ndarr
 
 def draw_confusion(labels: np.ndarray, probabilities: np.ndarray, class_names):
     """The confusion matrix as a figure: how often each class was taken for each."""
-    figure, axes = plt.subplots(figsize=(0.6 * len(class_names) + 4, 0.5 * len(class_names) + 3))
-    metrics.ConfusionMatrixDisplay.from_predictions(
-        labels,
-        probabilities.argmax(axis=1),
-        labels=range(len(class_names)),
-        display_labels=class_names,
-        ax=axes,
-        cmap="Blues",
-        xticks_rotation="vertical" if len(class_names) > 5 else "horizontal",
+    return draw_counts(
+        metrics.confusion_matrix(labels, probabilities.argmax(axis=1), labels=range(len(class_names))), class_names
     )
+
+
+def draw_counts(counts: np.ndarray, class_names):
+    """A confusion matrix `(classes, classes)`, a row for each label, as a figure."""
+    classes = len(class_names)
+    figure, axes = plt.subplots(figsize=(0.45 * classes + 3.5, 0.4 * classes + 2.8))
+    rotation = "vertical" if classes > 5 else "horizontal"
+    metrics.ConfusionMatrixDisplay(counts, display_labels=class_names).plot(ax=axes, cmap="Blues", xticks_rotation=rotation)
     return figure
 
 
@@ -130,3 +134,18 @@ def plot_reliability(file: Path, labels: np.ndarray, candidates: dict[str, np.nd
     axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
     axes.legend()
     save_figure(figure, file, title)
+
+
+def pr_curves_to_tensorboard(folder: Path, labels: np.ndarray, probabilities: np.ndarray, class_names) -> None:
+    """Precision and recall of each class against the rest at 201 thresholds, into the run's logs (PR CURVES tab).
+
+    Args:
+        folder: the run folder.
+        labels: `(n,)`.
+        probabilities: `(n, classes)`.
+        class_names: of the classes.
+    """
+    with tf.summary.create_file_writer(str(folder / "logs" / "report")).as_default(step=0):
+        for number, name in enumerate(class_names):
+            curve = pr_curve.pb(f"{QUALITY}/{name}", labels == number, probabilities[:, number])
+            tf.summary.experimental.write_raw_pb(curve.SerializeToString())

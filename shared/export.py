@@ -69,8 +69,8 @@ class Exportable:
         same: which of two answers each are the same decision, `(n,)`.
         write: writes model.onnx and what `Predictor` needs beside it into a folder.
         ask_onnx: by the name of an ONNX file, from such a folder and the number of threads to its answers.
-        litert: what is converted to LiteRT; None: nothing.
-        int8: what is converted with weights of 8 bits; None: `litert`.
+        litert: makes what is converted to LiteRT; None: nothing is.
+        int8: makes what is converted with weights of 8 bits; None: `litert` does.
     """
 
     servable: keras.Model
@@ -81,8 +81,8 @@ class Exportable:
     same: Callable[[np.ndarray, np.ndarray], np.ndarray]
     write: Callable[[Path], None]
     ask_onnx: dict[str, Callable[[Path, int], Answer]]
-    litert: LiteRt | None = None
-    int8: LiteRt | None = None
+    litert: Callable[[], LiteRt] | None = None
+    int8: Callable[[], LiteRt] | None = None
 
     @functools.cached_property
     def _graph(self) -> Callable:
@@ -192,7 +192,7 @@ def write_all(folder: Path, exportable: Exportable, data: Splits) -> None:
 
 
 def _write_litert(file: Path, exportable: Exportable, int8: bool = False) -> dict[str, Any]:
-    litert = (exportable.int8 if int8 else None) or exportable.litert
+    litert = ((exportable.int8 if int8 else None) or exportable.litert)()
     litert_export.write_litert(litert.model, file, litert.shapes, int8)
     ask = litert.ask(litert_export.LiteRtModel(file))
     return _compare("LiteRT, int8" if int8 else "LiteRT", file, exportable, ask, rounded=int8)

@@ -25,8 +25,9 @@ def save_figure(figure, file: Path, title: str) -> None:
     """Write a PNG and let go of the figure."""
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         if axis.get_scale() != "linear":  # whose ticks would be written in mathematics, which is not parsed
-            axis.set_major_formatter(LogFormatter())
-            axis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
+            base = axis.get_transform().base
+            axis.set_major_formatter(LogFormatter(base))
+            axis.set_minor_formatter(LogFormatter(base, labelOnlyBase=False))
     figure.suptitle(title)
     figure.tight_layout()
     figure.savefig(file)

@@ -140,8 +140,8 @@ def _link_logs(folder: Path) -> None:
 
 
 def link_all_logs(app: str) -> None:
-    """Link the finished runs that came from elsewhere or were killed right after their renaming; unlink those deleted."""
-    for folder in finished(app):
+    """Link the runs that came from elsewhere or were killed right after their renaming; unlink those deleted."""
+    for folder in (*finished(app), *unfinished(app)):
         _link_logs(folder)
     for link in (ROOT / TENSORBOARD / app).iterdir():
         if not link.exists():

@@ -7,7 +7,7 @@ import numpy as np
 from shared.plots import plt, save_figure
 
 CLOSED, OPEN = 0.1, 0.9  # a gate below or above is saturated (Karpathy, Johnson and Fei-Fei, 2015, figure 4)
-MAX_UNITS = 32  # rows of a heat map: more can't be distinguished
+MAX_UNITS = 16  # rows of a heat map: more can't be distinguished
 MAX_LABELS = 100
 
 
@@ -70,13 +70,17 @@ def draw_gates(file: Path, layers: dict[str, dict[str, np.ndarray]], labels: lis
 
 
 def plot_heat_map(axes, states: np.ndarray, labels: list[str]):
-    """The first row of states `(batch, time, units)`: its slowest units, at most 32, the slowest on top."""
+    """The first row of states `(batch, time, units)`: its slowest units, at most 16, the slowest on top.
+
+    (By how little they change: of those with the largest mean gate some blink, and a SimpleRNN has no gate.)
+    """
     slowest = np.argsort(change_per_step(states))[:MAX_UNITS]
     shown = _steps_shown(states[0])
     limit = np.abs(shown).max()
     image = axes.imshow(shown[:, slowest].T, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
-    axes.set(ylabel=f"{len(slowest)} slowest of {states.shape[2]} units", yticks=[])
-    _label_steps(axes, labels[: len(shown)])
+    axes.set_ylabel(f"{len(slowest)} slowest of {states.shape[2]} units")
+    axes.set_yticks(range(len(slowest)), slowest, fontsize=7)
+    label_steps(axes, labels[: len(shown)])
     return image
 
 
@@ -97,7 +101,7 @@ def plot_gates(axes, gates: dict[str, np.ndarray], labels: list[str]) -> None:
         axes.fill_between(np.arange(len(shown)), low, high, color=line.get_color(), alpha=0.15, linewidth=0)
     axes.set(ylim=(0, 1), ylabel="gate: mean, 10 to 90 %")
     axes.margins(x=0.005)
-    _label_steps(axes, labels[: len(shown)])
+    label_steps(axes, labels[: len(shown)])
 
 
 def plot_saturation(axes, gates: dict[str, np.ndarray]) -> None:
@@ -110,7 +114,8 @@ def plot_saturation(axes, gates: dict[str, np.ndarray]) -> None:
     axes.legend()
 
 
-def _label_steps(axes, labels: list[str]) -> None:
+def label_steps(axes, labels: list[str]) -> None:
+    """Write labels `(steps,)` under a picture whose steps are 0, 1, 2 ...; of more than 100, every second or third."""
     every = -(-len(labels) // MAX_LABELS)
     wide = max(map(len, labels)) > 2
     axes.set_xticks(range(0, len(labels), every), labels[::every], rotation=90 if wide else 0, fontsize=7)

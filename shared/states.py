@@ -12,12 +12,13 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from shared.state_plots import draw_gates, draw_states
+from shared.state_plots import CLOSED, OPEN, draw_gates, draw_states, half_lives
 from shared.tensorboard import EpochPictures
+from shared.units import draw_units
 
 GATES = {layers.SimpleRNN: (), layers.GRU: ("update", "reset"), layers.LSTM: ("input", "forget", "output")}
-PLOTS = ("states", "gates")
-ROWS = 16  # of a batch to look into: the first is drawn, all are counted
+PLOTS = ("states", "gates", "units")
+ROWS = 64  # of a batch to look into: the first is drawn, all are counted
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,7 @@ class States(EpochPictures):
     Args:
         inputs: a batch of the model's inputs, of about ROWS rows; the first is the example that is drawn.
         labels: what the example has at each step: characters, words, times. Layers with another number of steps are left out.
+        features: what the units may follow, `(rows, steps)` by name, NaN where it is not known, see `shared.units.find_units`.
         folder: the run folder.
         model: which model to look into, with the weights of the one that is trained; None: that one itself.
 
@@ -154,10 +156,13 @@ class States(EpochPictures):
         ValueError: at the start of training, if no layer has as many steps as there are labels; see also `Probe`.
     """
 
-    def __init__(self, inputs, labels: list[str], folder: Path, model: keras.Model | None = None):
+    def __init__(
+        self, inputs, labels: list[str], features: dict[str, np.ndarray], folder: Path, model: keras.Model | None = None
+    ):
         super().__init__(folder)
         self.inputs = inputs
         self.labels = labels
+        self.features = features
         self.probed = model
 
     def on_train_begin(self, logs=None):
@@ -165,14 +170,16 @@ class States(EpochPictures):
         self._record()  # labels that fit no layer are an error before the first epoch
 
     def look(self, folder: Path, title: str) -> tuple[list[Path], dict[str, float]]:
-        """Draw `states.png` and, if there are gates, `gates.png`."""
+        """Draw `states.png`, if there are gates `gates.png`, and if units follow a feature `units.png`."""
         found = self._record()
         files = [folder / f"{name}.png" for name in PLOTS]
         states = {f"{name}, {kind}": part for name, one in found.items() for kind, part in one.states().items()}
+        hidden = {name: one.hidden for name, one in found.items()}
         with warnings.catch_warnings(action="ignore"):  # the font lacks some character of the example
             draw_states(files[0], states, self.labels, title)
             draw_gates(files[1], {name: one.gates for name, one in found.items() if one.gates}, self.labels, title)
-        return [file for file in files if file.exists()], {}
+            draw_units(files[2], hidden, self.features, self.labels, title)
+        return [file for file in files if file.exists()], figures(found)
 
     def _record(self) -> dict[str, Recording]:
         found = self.probe(self.inputs)
@@ -183,6 +190,17 @@ class States(EpochPictures):
         return fitting
 
 
-def plots_of_states(folder: Path) -> list[str]:
-    """Names of the pictures that a run has, for report.md: a SimpleRNN has no gates."""
-    return [name for name in PLOTS if (folder / "plots" / f"{name}.png").exists()]
+def figures(layers: dict[str, Recording]) -> dict[str, float]:
+    """For TensorBoard, by layer: of each gate the mean and how often it is shut or open; the median half-life of the memory.
+
+    An LSTM's memory is its cell state. "gate_shut" and "gate_open" are the fractions of all steps and units at which the gate
+    is below 0.1 and above 0.9.
+    """
+    found = {}
+    for name, one in layers.items():
+        for gate, values in one.gates.items():
+            shown = values[~np.isnan(values)]
+            fractions = {"mean": shown.mean(), "shut": (shown < CLOSED).mean(), "open": (shown > OPEN).mean()}
+            found |= {f"gate_{what}/{name}/{gate}": float(figure) for what, figure in fractions.items()}
+        found[f"half_life/{name}"] = float(np.nanmedian(half_lives([*one.states().values()][-1])))
+    return found

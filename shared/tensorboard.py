@@ -135,12 +135,12 @@ class EpochPictures(keras.callbacks.Callback):
 
     Args:
         folder: the run folder.
-        every: epochs from one picture to the next.
+        every: epochs from one picture to the next; None: only the kept epoch is drawn.
     """
 
     group = RECURRENCE
 
-    def __init__(self, folder: Path, every: int = 4):
+    def __init__(self, folder: Path, every: int | None = 4):
         super().__init__()
         self.folder = folder
         self.every = every
@@ -150,10 +150,10 @@ class EpochPictures(keras.callbacks.Callback):
         raise NotImplementedError
 
     def on_epoch_end(self, epoch, logs=None):
-        if epoch % self.every:
+        if self.every is None or epoch % self.every:
             return
         logs_folder = self.folder / "logs" / "train"
-        pictures, figures = self.look(logs_folder, f"After {epoch + 1} epochs")
+        pictures, figures = self.look(logs_folder, f"After epoch {epoch + 1}")
         with tf.summary.create_file_writer(str(logs_folder)).as_default(step=epoch):
             for picture in pictures:
                 tf.summary.image(f"{self.group}/{picture.stem}", _pixels(picture))
@@ -197,6 +197,12 @@ def _hparam(content) -> str | bool | int | float:
     if isinstance(content, list):
         return " ".join(map(str, content))
     return "none" if content is None else content
+
+
+def plots_of_recurrence(folder: Path) -> list[str]:
+    """The names of a run's plots of its recurrence, for report.md. (A SimpleRNN has no gates.)"""
+    names = [name for name, group in PLOTS.items() if group == RECURRENCE]
+    return [name for name in names if (folder / "plots" / f"{name}.png").exists()]
 
 
 def plots_to_tensorboard(folder: Path) -> None:

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
-from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
+from sklearn.metrics import confusion_matrix, f1_score, precision_score, recall_score, roc_auc_score
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util import tensor_util
 
 from shared import classification
 
@@ -81,3 +83,19 @@ def test_a_threshold_above_every_probability_finds_nothing():
         "recall": 0,
         "f1": 0,
     }
+
+
+def test_precision_recall_curves_in_tensorboard_equal_scikit_learns(tmp_path):
+    rng = np.random.default_rng(0)
+    probabilities, labels = rng.dirichlet(np.ones(3), 100), rng.integers(0, 3, 100)
+    classification.pr_curves_to_tensorboard(tmp_path, labels, probabilities, ("go", "stop", "up"))
+    accumulator = EventAccumulator(str(tmp_path / "logs" / "report")).Reload()
+    [event] = accumulator.Tensors("1_quality/stop/pr_curves")
+    *counts, precision, recall = tensor_util.make_ndarray(event.tensor_proto)
+    for threshold in (0, 60, 100, 140):  # of 200
+        predicted = probabilities[:, 1] >= threshold / 200
+        assert precision[threshold] == pytest.approx(precision_score(labels == 1, predicted, zero_division=0))
+        assert recall[threshold] == pytest.approx(recall_score(labels == 1, predicted))
+        true_negatives, false_positives, false_negatives, true_positives = confusion_matrix(labels == 1, predicted).ravel()
+        expected = [true_positives, false_positives, true_negatives, false_negatives]
+        assert [count[threshold] for count in counts] == expected

@@ -61,8 +61,10 @@ def test_tensorboard_that_says_nothing_is_ended(monkeypatch):
 def test_tensorboard_that_does_not_start_is_told(monkeypatch):
     popen = subprocess.Popen
     broken = [sys.executable, "-c", "raise SystemExit('no such module')"]
-    monkeypatch.setattr(subprocess, "Popen", lambda command, **options: popen(broken, **options))
+    asked = []
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **options: asked.append(command) or popen(broken, **options))
     assert doctor.tensorboard() == "does not start: no such module"
+    assert "runs/tensorboard" in asked[0]
 
 
 def batches(_first_epoch):

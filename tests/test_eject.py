@@ -34,7 +34,7 @@ def test_everything_that_is_imported_is_there_and_nothing_of_another_app(app, tm
     assert not any(other in name for name in tests for other in list_apps(REPOSITORY) if other != app)
     modules = {path.stem for path in folder.glob("shared/*.py")} - {"__init__"}
     assert modules < {path.stem for path in REPOSITORY.glob("shared/*.py")}
-    assert {path.stem for path in folder.glob("tools/*.py")} == {"__init__", "doctor", "runs"}
+    assert {path.stem for path in folder.glob("tools/*.py")} == {"__init__", "doctor", "runs", "tensorboard"}
     for test in folder.glob("tests/*.py"):
         assert (REPOSITORY / "tests" / test.name).read_text() == test.read_text()
 

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from shared.cli import UserError
-from tools import recall
+from shared.states import Recording
+from tools import recall, recall_plots
 from tools.gradients import Config
 
 
@@ -16,6 +17,31 @@ def test_the_symbol_stands_where_it_should_and_nothing_else_speaks(lag):
     np.testing.assert_array_equal(symbols[:, 9 - lag], targets)
     assert (np.delete(symbols, 9 - lag, axis=1) >= recall.SYMBOLS).all()
     np.testing.assert_array_equal(np.unique(targets), np.arange(recall.SYMBOLS))
+
+
+def test_one_sequence_is_made_with_each_symbol():
+    inputs = recall.make_exchanged(np.random.default_rng(0), 10, 4)
+    symbols = inputs.argmax(axis=2)
+    np.testing.assert_array_equal(symbols[:, 5], range(recall.SYMBOLS))
+    rest = np.delete(symbols, 5, axis=1)
+    assert (rest == rest[0]).all()
+    assert (rest >= recall.SYMBOLS).all()
+    assert (inputs.sum(axis=2) == 1).all()
+
+
+def test_a_unit_holds_a_symbol_if_its_state_tells_it_and_its_gate_keeps_it():
+    """Of three units, 0 tells the symbol and its gate keeps it, 1 tells more but its gate lets go, 2 keeps what tells none."""
+    hidden, update = np.zeros((2, 6, 3)), np.zeros((2, 6, 3))
+    hidden[0, -1], hidden[1, -1] = (0.5, 0.9, 1), (-0.5, -0.9, 1)
+    update[0, 3:, 0] = 0.8  # since the symbol; of the second symbol, it lets go
+    update[:, :, 2] = 1
+    recording = Recording(hidden, None, {"update": update, "reset": np.ones_like(update)})
+    symbol, units = recall_plots.memory_units(recording, step=2)
+    assert symbol == 0
+    assert units[0] == 0
+    np.testing.assert_array_equal(recall_plots.keeping(recording), update)
+    symbol, units = recall_plots.memory_units(Recording(hidden, None, {}), step=2)
+    np.testing.assert_array_equal(units, [1, 0, 2])  # without gates, what the states tell counts alone
 
 
 def test_in_training_every_lag_comes_up():
@@ -48,6 +74,13 @@ def test_the_command_saves_a_figure_and_a_table(capsys, monkeypatch):
     assert [column for column in table if column.startswith("lag ")] == ["lag 1", "lag 2", "lag 5", "lag 6"]
     assert table.filter(like="lag ").stack().between(0, 1).all()
     assert (folder / "gradients.png").stat().st_size > 3_000
+    assert (folder / "gates.png").stat().st_size > 3_000
+    drawn = np.load(folder / "gates.npz")
+    assert set(drawn) == {"SimpleRNN/hidden", "GRU/hidden", "GRU/update", "GRU/reset"}
+    assert drawn["GRU/update"].shape == (recall.SYMBOLS, 7, 4)
+    hidden = drawn["GRU/hidden"]
+    assert (hidden[:, :3] == hidden[:1, :3]).all()  # the symbol comes 3 steps before the last of 7
+    assert (hidden[1:, 3] != hidden[:1, 3]).any(axis=1).all()
     assert "Saved: runs/gradients/" in capsys.readouterr().out
 
 

@@ -25,9 +25,9 @@ def test_make_alone_prints_help_with_every_target():
     text = make()
     apps = list_apps(REPOSITORY)
     tools = [path.stem for path in REPOSITORY.glob("tools/*.py") if 'if __name__ == "__main__":' in path.read_text()]
-    assert {"runs", "doctor"} <= set(tools)
+    assert {"runs", "tensorboard", "doctor"} <= set(tools)
     targets = re.search(r"^\.PHONY: (.*?) \$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)[1].split()
-    assert {"help", "install", "lint", "format", "test", "test-all", "tensorboard", "speed", "clean"} == set(targets)
+    assert {"help", "install", "lint", "format", "test", "test-all", "speed", "clean"} == set(targets)
     for target in [
         *apps,
         *(f"{app}-{command}" for app in apps for command in ("smoke", "check", "predict", "export", "serve", "demo")),
@@ -67,7 +67,7 @@ SHOW = "import json, sys\nprint(json.dumps(sys.argv[1:]))\n"
 
 @pytest.fixture
 def tree(tmp_path):
-    """A tree whose app, new and eject print what reaches them."""
+    """A tree whose app, new, eject and tensorboard print what reaches them."""
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(REPOSITORY / name, tmp_path)
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
@@ -82,7 +82,7 @@ def tree(tmp_path):
     (tmp_path / "tools" / "__init__.py").touch()
     for name in ("__init__", "cli", "make", "quiet"):
         shutil.copy(REPOSITORY / "shared" / f"{name}.py", tmp_path / "shared")
-    for module in ("apps/tickets/__main__", "tools/new", "tools/eject"):
+    for module in ("apps/tickets/__main__", "tools/new", "tools/eject", "tools/tensorboard"):
         (tmp_path / f"{module}.py").write_text(SHOW)
     return tmp_path
 
@@ -114,6 +114,11 @@ def test_a_name_arrives_as_it_was_typed(tree):
 
 def test_a_destination_arrives_as_it_was_typed(tree):
     assert json.loads(make("eject", "APP=tickets", f"DEST={ODD}", folder=tree)) == ["tickets", ODD]
+
+
+def test_tensorboard_gets_the_app_that_was_typed_or_none(tree):
+    assert json.loads(make("tensorboard", f"APP={ODD}", "ARGS=--port 7000", folder=tree)) == ["--app", ODD, "--port", "7000"]
+    assert json.loads(make("tensorboard", folder=tree)) == ["--app", ""]
 
 
 @pytest.mark.parametrize(

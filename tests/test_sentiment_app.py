@@ -75,7 +75,7 @@ def test_run_folder_is_whole(finished_run):
         *("report.md", "logs", "plots", "model.onnx", "vocabulary.zip"),
     }
     plots = {path.stem for path in (finished_run / "plots").iterdir()}
-    assert plots == {"confusion_matrix", "precision_recall", "reliability", "roc", "training", "states", "gates"}
+    assert plots == {"confusion_matrix", "precision_recall", "reliability", "roc", "training", "answer", "states", "gates"}
     assert runs.read_json(finished_run / "config.json") == json.loads(json.dumps(asdict(FULL)))
 
 
@@ -119,7 +119,9 @@ def test_tensorboard_has_scalars_plots_mistakes_and_embeddings(finished_run):
         accumulator.Reload()
         tags[part] = set(accumulator.Tags()["tensors"])
     assert {"epoch_gradient_norm", "epoch_clipped_fraction", "batch_gradient_norm_max", "epoch_log_loss"} <= tags["train"]
-    assert "epoch_accuracy" in tags["validation"]
+    assert "1_quality/accuracy" in tags["validation"]
+    assert "1_quality/answer" in tags["train"]
+    assert {"1_quality/negative/pr_curves", "1_quality/positive/pr_curves"} <= tags["report"]
     assert {"confusion_matrix", "reliability", "roc", "training", "confident mistakes"} <= tags["report"]
     assert tags["train"].isdisjoint({"batch_loss"})
     [text] = accumulator.Tensors("confident mistakes")

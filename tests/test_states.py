@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from shared import rnn, state_plots, states
+from shared import rnn, state_plots, states, tensorboard
 
 FEATURES, UNITS, STEPS, ROWS = 3, 4, 6, 2
 
@@ -190,12 +190,24 @@ def test_saturation_counts_the_steps_that_are_there():
     state_plots.plt.close()
 
 
-@pytest.mark.parametrize(("cell", "names"), [("rnn", ["states"]), ("lstm", ["states", "gates"])])
+def test_figures_count_the_steps_that_are_there():
+    gate = np.full((2, 4, 2), 0.5)
+    gate[0, 0] = 0.05, 0.95
+    gate[1, 2:] = np.nan  # 12 of 16 are there
+    series = autoregression(np.array([0.7, 0.9, 0.97]))
+    found = states.figures({"layer": states.Recording(np.zeros_like(series), series, {"forget": gate})})
+    assert found.pop("half_life/layer") == pytest.approx(np.log(0.5) / np.log(0.9), rel=0.1)  # of the cell states
+    assert found == {
+        f"gate_{what}/layer/forget": pytest.approx(one) for what, one in (("mean", 0.5), ("shut", 1 / 12), ("open", 1 / 12))
+    }
+
+
+@pytest.mark.parametrize(("cell", "names"), [("rnn", ["states", "units"]), ("lstm", ["states", "gates", "units"])])
 def test_callback_writes_pictures_every_few_epochs_and_plots_at_the_end(cell, names, tmp_path):
     inputs = keras.Input((STEPS, FEATURES))
-    model = keras.Model(inputs, keras.layers.Dense(1)(rnn.CELLS[cell](UNITS)(inputs)))
+    model = keras.Model(inputs, keras.layers.Dense(1)(rnn.CELLS[cell](UNITS, name="layer")(inputs)))
     model.compile("adam", "mse")
-    callback = states.States(sequences(), [*"lette", "↵"], tmp_path)
+    callback = states.States(sequences(), [*"lette", "↵"], {"an input": sequences()[..., 0]}, tmp_path)
     callback.every = 2
     (tmp_path / "logs" / "train").mkdir(parents=True)
     (tmp_path / "plots").mkdir()
@@ -206,10 +218,12 @@ def test_callback_writes_pictures_every_few_epochs_and_plots_at_the_end(cell, na
         for event in tf.compat.v1.train.summary_iterator(str(file))
         for value in event.summary.value
     ]
-    assert sorted(written) == sorted((f"3_recurrence/{name}", step) for name in names for step in (0, 2))
-    assert not list(tmp_path.rglob("*.png"))
-    callback.write_plots()
-    assert states.plots_of_states(tmp_path) == names
+    figures = callback.write_plots()
+    gates = [f"gate_{what}/layer/{gate}" for what in ("mean", "shut", "open") for gate in ("input", "forget", "output")]
+    assert sorted(figures) == sorted([*gates * (cell == "lstm"), "half_life/layer"])
+    assert sorted(written) == sorted((f"3_recurrence/{name}", step) for name in [*names, *figures] for step in (0, 2))
+    assert not list((tmp_path / "logs").rglob("*.png"))
+    assert tensorboard.plots_of_recurrence(tmp_path) == names
 
 
 def test_labels_that_fit_no_layer_end_the_training_before_it_begins(tmp_path):
@@ -217,4 +231,6 @@ def test_labels_that_fit_no_layer_end_the_training_before_it_begins(tmp_path):
     model = keras.Model(inputs, keras.layers.GRU(UNITS, name="gru")(inputs))
     model.compile("adam", "mse")
     with pytest.raises(ValueError, match=r"a label for each step of a recurrent layer, {'gru': 6}; got 2 labels"):
-        model.fit(sequences(), np.ones((ROWS, UNITS)), verbose=0, callbacks=[states.States(sequences(), ["a", "b"], tmp_path)])
+        model.fit(
+            sequences(), np.ones((ROWS, UNITS)), verbose=0, callbacks=[states.States(sequences(), ["a", "b"], {}, tmp_path)]
+        )

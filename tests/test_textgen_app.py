@@ -132,7 +132,13 @@ def test_settings_compose_and_the_run_shows_the_gradient_through_time():
         for value in event.summary.value
     }
     reached = {f"3_recurrence/steps_to_1_percent/recurrent_lstm_{number}" for number in (1, 2)}
-    assert tags >= {"sample", "3_recurrence/gradient_through_time", "batch_gradient_norm_max", *reached}
+    assert tags >= {
+        "1_quality/samples",
+        "1_quality/answer",
+        "3_recurrence/gradient_through_time",
+        "4_gradients/batch_gradient_norm_max",
+        *reached,
+    }
 
 
 def test_too_short_a_text_leaves_no_run_folder():

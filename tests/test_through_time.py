@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import shared.rnn
 from shared import through_time
 from shared.through_time import gradient_through_time, last_step_cross_entropy
 
@@ -27,6 +28,43 @@ def test_norms_of_a_scaled_identity_fall_by_the_scale_each_step():
     model = keras.Model(inputs, cell(inputs))
     norms = gradient_through_time(model, np.ones((2, 20, 1), "float32"), None, lambda _, h: keras.ops.sum(h, axis=1))
     np.testing.assert_allclose(next(iter(norms.values()))[1], 3**0.5 * 0.5 ** np.arange(19, -1, -1), rtol=1e-5)
+
+
+def test_each_direction_is_read_up_to_its_own_last_step():
+    """Inputs by name, a mask, states passed in; the loss is of each direction's last output, as powers of its matrix."""
+    x, mask = keras.Input((9, 3), name="x"), keras.Input((9,), dtype="bool", name="mask")
+    states = [keras.Input((4,), name=name) for name in ("state", "backward_state")]
+    cell = keras.layers.SimpleRNN(4, activation="linear", return_sequences=True)
+    layer = keras.layers.Bidirectional(cell, name="both")
+    inputs = {"x": x, "mask": mask, "states": states}
+    model = keras.Model(inputs, shared.rnn.pool(layer(x, mask=mask, initial_state=states), "last", mask, bidirectional=True))
+    rng = np.random.default_rng(0)
+    given = {"x": rng.normal(size=(2, 9, 3)), "mask": np.arange(9) < [[9], [5]], "states": [np.ones((2, 4))] * 2}
+    direction = rng.normal(size=(2, 4)).astype("float32")
+    norms = gradient_through_time(model, given, None, lambda _, h: keras.ops.matmul(h, direction.ravel()))
+    assert list(norms) == ["both/forward", "both/backward"]
+    for found, one, towards in zip(norms.values(), (layer.forward_layer, layer.backward_layer), direction, strict=True):
+        matrix = np.array(one.cell.recurrent_kernel)
+        expected = [np.linalg.norm(np.linalg.matrix_power(matrix, 8 - step) @ towards) for step in range(9)]
+        np.testing.assert_allclose(found[0], expected, rtol=1e-4)
+        np.testing.assert_allclose(found[1], [np.nan] * 4 + expected[4:], rtol=1e-4)
+
+
+def test_of_a_mean_the_gradient_enters_at_every_step():
+    """h[t] is in all later states: with a matrix of 0.5 times the identity, (1 + 0.5 + 0.25 + ...) / 6 of each unit."""
+    inputs = keras.Input((6, 1))
+    options = {"activation": "linear", "recurrent_initializer": keras.initializers.Identity(0.5), "return_sequences": True}
+    model = keras.Model(inputs, keras.ops.mean(keras.layers.SimpleRNN(1, **options)(inputs), axis=1))
+    [norms] = gradient_through_time(model, np.ones((1, 6, 1), "float32"), None, lambda _, h: h).values()
+    np.testing.assert_allclose(norms[0], [2 * (1 - 0.5 ** (6 - step)) / 6 for step in range(6)], rtol=1e-5)
+
+
+def test_rows_of_different_length_count_as_far_back_as_half_of_them_go():
+    rows = np.full((4, 9), np.nan)
+    for row, length in enumerate((2, 4, 6, 9)):
+        rows[row, -length:] = 0.2 ** np.arange(length)[::-1]
+    np.testing.assert_allclose(through_time.quantiles_of_rows(rows), np.tile(0.2 ** np.arange(6)[::-1], (3, 1)))
+    assert through_time.steps_to_1_percent(rows) == 3  # 0.2 ** 3 = 0.008
 
 
 def test_a_few_large_rows_do_not_move_what_is_shown():
@@ -113,3 +151,20 @@ def test_callback_writes_a_picture_and_how_many_steps_the_gradient_reaches(tmp_p
     tags = ("3_recurrence/gradient_through_time", "3_recurrence/steps_to_1_percent/gru")
     assert sorted(written) == sorted((tag, step) for tag in tags for step in (0, 2))
     assert not list(tmp_path.rglob("*.png"))
+    assert len(callback.earlier) == 2
+    _, axes = through_time.plt.subplots()
+    through_time.plot_layer(axes, callback.earlier[1]["gru"], [callback.earlier[0]["gru"]], callback.untrained["gru"])
+    assert [line.get_color() for line in axes.get_lines()] == ["grey", "C0", "C0"]
+    assert axes.get_ylim() == through_time.AXIS
+    through_time.plt.close()
+
+
+def test_a_run_that_is_resumed_draws_no_untrained_network(tmp_path):
+    inputs = keras.Input((5, 2))
+    model = keras.Model(inputs, keras.layers.GRU(3)(inputs))
+    model.compile("adam", "mse")
+    model.optimizer.iterations.assign(7)
+    callback = through_time.GradientThroughTime(np.ones((1, 5, 2)), None, lambda _, h: h, tmp_path)
+    callback.set_model(model)
+    callback.on_train_begin()
+    assert not callback.untrained

@@ -71,7 +71,7 @@ def data_places() -> dict[str, str]:
 
 def tensorboard(seconds: float = TENSORBOARD_SECONDS) -> str:
     """Start TensorBoard on a free port, ask it for its page, and end it. What came of it; it begins with "starts" if well."""
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(runs.ROOT), "--port", "0"]
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(runs.ROOT / runs.TENSORBOARD), "--port", "0"]
     started = time.monotonic()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         at_most = threading.Timer(seconds, process.kill)

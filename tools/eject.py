@@ -17,7 +17,7 @@ from shared import cli
 from shared.cli import UserError
 from tools import ROOT, list_apps
 
-RUN_BY_MAKE = ("shared/make.py", "tools/doctor.py", "tools/runs.py")  # what the Makefile of a single app still runs
+RUN_BY_MAKE = ("shared/make.py", "tools/doctor.py", "tools/runs.py", "tools/tensorboard.py")  # by the Makefile of a single app
 FILES = ("LICENSE", "Makefile", "apps/Makefile", "constraints.txt", ".gitignore", ".pre-commit-config.yaml")
 CI = """#!/usr/bin/env bash
 # The commands of the README, on a clean clone.

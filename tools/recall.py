@@ -20,7 +20,9 @@ from rich.table import Table
 
 from shared import gradients, rnn, runs
 from shared.plots import plt, save_figure
+from shared.states import Probe
 from shared.through_time import gradient_through_time, plot_norms
+from tools.recall_plots import plot_gates
 
 SYMBOLS = 8
 NETWORKS = {  # name: cell and activation
@@ -51,6 +53,13 @@ def make_batch(rng: np.random.Generator, count: int, length: int, lag: int | Non
     return np.eye(2 * SYMBOLS, dtype="float32")[symbols], targets
 
 
+def make_exchanged(rng: np.random.Generator, length: int, lag: int) -> np.ndarray:
+    """One sequence eight times, `(8, length, 16)`, with each of the symbols to recall in turn; else see `make_batch`."""
+    inputs = np.repeat(make_batch(rng, 1, length, lag)[0], SYMBOLS, axis=0)
+    inputs[:, length - 1 - lag] = np.eye(SYMBOLS, 2 * SYMBOLS)
+    return inputs
+
+
 def compare(config: Any) -> Path:
     """Train every network with and without clipping, once with each seed; save and print the results.
 
@@ -58,24 +67,30 @@ def compare(config: Any) -> Path:
         config: see `tools.gradients.Config`.
 
     Returns:
-        The folder with the table and the plot.
+        The folder with the table, the plots, and the states and gates that are drawn.
     """
     trainings = [(seed, name, how) for seed in config.seeds for name in NETWORKS for how in ("global_norm", "none")]
-    rows, norms = [], {}
+    rows, norms, networks = [], {}, {}
     for training in track(trainings, "Training"):
-        row, norms[training] = train(config, *training)
+        row, norms[training], networks[training] = train(config, *training)
         rows.append(row)
     table = pd.DataFrame(rows)
     folder = runs.ROOT / "gradients" / time.strftime("%Y-%m-%d_%H-%M-%S")
     folder.mkdir(parents=True)
     table.to_csv(folder / "table.csv", index=False)
     plot(folder / "gradients.png", table, norms)
+    clipped = {name: networks[config.seeds[0], name, "global_norm"] for name, (_, act) in NETWORKS.items() if act == "tanh"}
+    look_into(folder, clipped, config.lag)
     announce(folder, table)
     return folder
 
 
-def train(config: Any, seed: int, name: str, clipping: str) -> tuple[dict, tuple]:
-    """Train one network. Returns its row of the table, and what is left of its gradient before and after, see `left`."""
+def train(config: Any, seed: int, name: str, clipping: str) -> tuple[dict, tuple, keras.Model]:
+    """Train one network.
+
+    Returns:
+        Its row of the table, what is left of its gradient before and after, see `left`, and the network.
+    """
     length = config.lag + 1
     tests = make_tests(np.random.default_rng(seed), config.lag)
     sequences = np.random.default_rng(seed + 1)  # the same for every network
@@ -97,7 +112,7 @@ def train(config: Any, seed: int, name: str, clipping: str) -> tuple[dict, tuple
     row |= {f"left {when}": float(np.median(of[:, 0])) for when, of in (("untrained", before), ("trained", after))}
     row["largest norm"] = largest
     row |= {f"lag {lag}": np.mean(network.predict_on_batch(x).argmax(axis=1) == y) for lag, (x, y) in tests.items()}
-    return row, (before, after)
+    return row, (before, after), network
 
 
 def make_tests(rng: np.random.Generator, longest: int) -> dict:
@@ -115,6 +130,17 @@ def left(norms: np.ndarray) -> np.ndarray:
     """What is left of norms `(batch, time)` at each step, as a fraction of the last step's; 0 where that is not finite."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.nan_to_num(norms / norms[:, -1:], nan=0.0, posinf=0.0)
+
+
+def look_into(folder: Path, networks: dict[str, keras.Model], longest: int) -> None:
+    """Draw what networks, by name, do with a symbol well before the end: `gates.png`, and what is drawn in `gates.npz`."""
+    lag = max(1, longest * 3 // 5)
+    inputs = make_exchanged(np.random.default_rng(0), longest + 1, lag)
+    recordings = {name: next(iter(Probe(network)(inputs).values())) for name, network in networks.items()}
+    plot_gates(folder / "gates.png", recordings, longest - lag)
+    parts = {name: recording.states() | recording.gates for name, recording in recordings.items()}
+    arrays = {f"{name}/{part}": values for name, found in parts.items() for part, values in found.items()}
+    np.savez_compressed(folder / "gates.npz", **arrays)
 
 
 def plot(file: Path, table: pd.DataFrame, norms: dict) -> None:
@@ -168,4 +194,4 @@ def announce(folder: Path, table: pd.DataFrame) -> None:
         shown.add_row(*row)
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(shown)
-    console.print(f"Saved: {folder}  (gradients.png, table.csv)", highlight=False)
+    console.print(f"Saved: {folder}  (gradients.png, gates.png, table.csv, gates.npz)", highlight=False)

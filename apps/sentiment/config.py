@@ -104,9 +104,13 @@ class Request:
     """Column of --file that holds the review."""
     table: Annotated[TableRequest, tyro.conf.OmitArgPrefixes] = field(default_factory=TableRequest)
     """Label the reviews of a table, one in each row: its rows, with label and probabilities, are written."""
+    explain: bool = False
+    """Colour the words by what they add to the label's probability (integrated gradients). Takes some seconds more."""
     run: str | None = None
     """Run folder to ask; None: the newest finished run."""
 
     def __post_init__(self):
         if (file := self.table.file) and self.texts:
             raise UserError(f"Give reviews as arguments or with --file, not both; got {len(self.texts)} beside {file}.")
+        if file and self.explain:
+            raise UserError("--explain is for reviews given as arguments or on standard input; leave it out with --file.")

@@ -34,7 +34,7 @@ def exportable(config: Config, servable: keras.Model, reviews: Splits) -> export
         same=lambda one, other: one.argmax(axis=1) == other.argmax(axis=1),
         write=lambda folder: write(config, servable, folder),
         ask_onnx={ONNX: lambda folder, threads: Predictor(folder, threads).probabilities},
-        litert=for_litert(config, servable),
+        litert=lambda: for_litert(config, servable),
     )
 
 

@@ -13,9 +13,12 @@ from apps.sentiment.config import Request
 from apps.sentiment.words import Vocabulary, in_chunks
 from shared import inference, runs
 from shared.cli import UserError
+from shared.explaining import Pieces, check_keras, coloured, strongest, warn_if_incomplete
 
 HOW_TO_READ = """Green words push towards the label, red ones away from it.
 Each word is left out by itself, so words that repeat each other show no effect."""
+HOW_TO_READ_EXPLAINED = """The words as the network reads them: green ones push towards the label, red ones away from it.
+What all of them add is what the text changes. As a check, each word is left out by itself: repeated ones show no effect."""
 MAX_PIECES = 64  # a longer text is explained by phrases, not words
 BATCH = 64
 VOCABULARY = "vocabulary.zip"
@@ -68,10 +71,30 @@ def predict(request: Request) -> None:
     predictor = Predictor(inference.find("sentiment", request.run))
     if len(texts) > 1 and request.texts and all(" " not in one for one in texts):
         print(f"WARNING: {len(texts)} reviews of one word each; put a review of several words in quotes.", file=sys.stderr)
-    print(HOW_TO_READ, file=sys.stderr)
+    explainer = load_explainer(predictor) if request.explain else None
+    print(HOW_TO_READ_EXPLAINED if explainer else HOW_TO_READ, file=sys.stderr)
     for one, answer in zip(texts, predictor(texts), strict=True):
         number = [*answer["probabilities"]].index(answer["label"])
-        _show(one, answer["label"], answer["probability"], pushes(predictor, one, number))
+        left_out = pushes(predictor, one, number)
+        if explainer is None:
+            _show(answer, left_out, strongest(left_out))
+            continue
+        words, found = explainer(one, number)
+        from_nothing = f"{found.before:.3f} without words: {strongest(words)}"
+        _show(answer, words, from_nothing, f"left out: {strongest(left_out)}")
+        warn_if_incomplete(found)
+
+
+def load_explainer(predictor: Predictor):
+    """The run's `apps.sentiment.explain.Explainer`; imports Keras.
+
+    Raises:
+        UserError: if it is not installed.
+    """
+    check_keras()
+    from apps.sentiment import explain
+
+    return explain.load(predictor.folder, predictor.vocabulary)
 
 
 def _answer_file(request: Request) -> None:
@@ -106,7 +129,7 @@ def choose(probabilities: np.ndarray, names: list[str], positive: dict | None) -
     return np.where(probabilities[:, number] >= positive["threshold"], number, others)
 
 
-def pushes(predictor: Predictor, one: str, label: int) -> list[tuple[str, float]]:
+def pushes(predictor: Predictor, one: str, label: int) -> Pieces:
     """Which words pushed which way: by how much the label's probability falls when they are left out (occlusion).
 
     Returns:
@@ -120,18 +143,11 @@ def pushes(predictor: Predictor, one: str, label: int) -> list[tuple[str, float]
     return [(piece, float(probability - other)) for piece, other in zip(pieces, left, strict=True)]
 
 
-def _show(one: str, label: str, probability: float, pieces: list[tuple[str, float]]) -> None:
+def _show(answer: dict[str, Any], pieces: Pieces, *remarks: str) -> None:
     console = Console()
-    strongest = max((abs(push) for _, push in pieces), default=0.0) or 1.0
-    line = Text(f"{label} {probability:.3f}  ", style="bold")
-    for piece, push in pieces:
-        strength = abs(push) / strongest
-        colour = "green" if push > 0 else "red"
-        style = f"bold {colour}" if strength > 0.5 else colour if strength > 0.15 else "not bold"
-        line.append(piece + " ", style=style)
-    console.print(line)
-    ranked = sorted(pieces, key=lambda pair: -abs(pair[1]))[:5]
-    console.print("   " + ", ".join(f"{piece!r} {push:+.3f}" for piece, push in ranked), style="dim", markup=False)
+    console.print(Text(f"{answer['label']} {answer['probability']:.3f}  ", "bold") + coloured(pieces, between=" "))
+    for remark in remarks:
+        console.print(f"   {remark}", style="dim", markup=False)
 
 
 def _read(request: Request) -> list[str]:

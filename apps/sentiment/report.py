@@ -1,5 +1,6 @@
 """What a run shows of itself: plots, the mistakes, report.md, TensorBoard."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -10,14 +11,13 @@ import tensorflow as tf
 from apps.sentiment.data import Reviews
 from shared import classification, report
 from shared.plots import plot_history
-from shared.states import plots_of_states
-from shared.tensorboard import hparams_to_tensorboard, plots_to_tensorboard
+from shared.tensorboard import hparams_to_tensorboard, plots_of_recurrence, plots_to_tensorboard
 
 MISTAKES_SHOWN = 12
 WORDS_PROJECTED = 5_000
 
 
-def write(folder: Path, metrics: dict, test: Reviews, probabilities: dict[str, np.ndarray]) -> pd.DataFrame:
+def write(folder: Path, metrics: dict, test: Reviews, probabilities: dict[str, np.ndarray], explain: Callable) -> pd.DataFrame:
     """Plots (PNG), all mistakes (mistakes.csv) and report.md.
 
     Args:
@@ -25,6 +25,7 @@ def write(folder: Path, metrics: dict, test: Reviews, probabilities: dict[str, n
         metrics: what goes into metrics.json.
         test: the test reviews.
         probabilities: `(n, classes)` on them, of "network" and "baseline".
+        explain: from texts and the numbers of the classes that they were given to the reasons, a line of Markdown each.
 
     Returns:
         The most confident mistakes, as many as are shown.
@@ -36,9 +37,11 @@ def write(folder: Path, metrics: dict, test: Reviews, probabilities: dict[str, n
     mistakes = table_of_mistakes(test, probabilities["network"])
     mistakes.to_csv(folder / "mistakes.csv", index=False)
     shown = mistakes[:MISTAKES_SHOWN]
+    given = [test.class_names.index(name) for name in shown["predicted"]]
+    shown = shown.assign(reasons=explain([test.texts[row] for row in shown.index], given))
     sections = [
         *_positive_lines(metrics.get("positive")),
-        *report.images("training", *classification.PLOTS, *plots_of_states(folder)),
+        *report.images("training", *classification.PLOTS, "answer", *plots_of_recurrence(folder)),
         "",
         "## Each class",
         "",
@@ -46,18 +49,21 @@ def write(folder: Path, metrics: dict, test: Reviews, probabilities: dict[str, n
         "",
         f"## The {len(shown)} most confident of {len(mistakes)} mistakes",
         "",
-        "mistakes.csv holds all of them.",
+        "mistakes.csv holds all of them. Below each: the words that add most to the probability of the wrong class.",
         "",
         *_mistake_lines(shown),
     ]
     report.write_markdown(folder, metrics, sections)
     hparams_to_tensorboard(folder, metrics)
+    classification.pr_curves_to_tensorboard(folder, test.labels, probabilities["network"], test.class_names)
     return shown
 
 
 def _mistake_lines(mistakes: pd.DataFrame) -> list[str]:
-    rows = mistakes.itertuples()
-    return [f"- **{row.label}**, predicted {row.predicted} {row.probability:.4f}: {row.review}" for row in rows]
+    return [
+        f"- **{row.label}**, predicted {row.predicted} {row.probability:.4f}: {row.review}\n  - {row.reasons}"
+        for row in mistakes.itertuples()
+    ]
 
 
 def _positive_lines(positive: dict | None) -> list[str]:

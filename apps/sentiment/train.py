@@ -1,6 +1,7 @@
 """Train on labelled reviews, evaluate, report: make sentiment."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -9,7 +10,7 @@ import tensorflow as tf
 from scipy.special import softmax
 from sklearn.pipeline import Pipeline
 
-from apps.sentiment import ngrams, pretraining, report, text, watch
+from apps.sentiment import explain, ngrams, pretraining, report, text, watch
 from apps.sentiment.baseline import fit_baseline
 from apps.sentiment.config import Config
 from apps.sentiment.embeddings import cooccurrence_embeddings
@@ -105,7 +106,8 @@ def train(config: Config, reviews: Splits) -> Path:
         pretrained = pretraining.read_progress(run.path)
         metrics["interrupted"] |= pretrained.first_epoch < config.pretraining_epochs
         metrics["train_seconds"] += pretrained.seconds
-        mistakes = report.write(run.path, metrics, reviews.test, probabilities)
+        reasons = partial(explain.reasons, config, servable)
+        mistakes = report.write(run.path, metrics, reviews.test, probabilities, reasons)
         report.write_tensorboard(run.path, mistakes, network, experiment.vectorizer)
         path = run.finish(metrics)
     announce(path, metrics, scores(metrics), NEXT)

@@ -83,23 +83,28 @@ class Vocabulary:
 
     def encode(self, texts: list[str]) -> dict[str, np.ndarray]:
         """Ids of normalised texts, padded with 0: "sequence" `(n, time)` and, with n-grams, "bag" `(n, any)`."""
-        rows = [first_and_last(self._word_ids(one), MAX_WORDS) for one in texts]
+        rows = [first_and_last(self.word_ids(one), MAX_WORDS) for one in texts]
         found = {"sequence": _padded([first_and_last(row, self.sequence_length) for row in rows])}
         if self.ngrams:
             found["bag"] = _padded([self._bag(row) for row in rows])
         return found
 
-    def _word_ids(self, text: str) -> np.ndarray:
+    def word_ids(self, text: str) -> np.ndarray:
+        """Of a normalised text's words, in order."""
         return np.array([self.ids.get(word, UNKNOWN) for word in split_words(text)])
 
-    def _bag(self, words: np.ndarray) -> np.ndarray:
-        """The ids of all n-grams, each once."""
+    def levels(self, words: np.ndarray) -> list[np.ndarray]:
+        """The ids of words `(n,)`, of their pairs `(n - 1,)`, triples, ...: PADDING where one is not known."""
         previous, levels, num_ids = words, [words], len(self.words)
         for order, (keys, by_key) in enumerate(zip(self.ngrams, self.sorted, strict=True), start=2):
             previous = self._look_up(previous[: len(words) - order + 1], words[order - 1 :], keys, by_key)
             levels.append(np.where(previous > UNKNOWN, previous + num_ids, PADDING))
             num_ids += len(keys) + 2
-        ids = np.unique(np.concatenate(levels))
+        return levels
+
+    def _bag(self, words: np.ndarray) -> np.ndarray:
+        """The ids of all n-grams, each once."""
+        ids = np.unique(np.concatenate(self.levels(words)))
         return ids[ids > PADDING]
 
     def _look_up(self, previous, last, keys, by_key) -> np.ndarray:

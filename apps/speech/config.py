@@ -13,6 +13,7 @@ TRAINING = Training(epochs=30, patience=15, batch_size=64, learning_rate=2e-3, w
 WINDOW_SECONDS, HOP_SECONDS = 0.03, 0.01  # of the spectrogram
 HALVINGS = 2  # so many convolutions halve the number of frames
 Mode = Literal["window", "carried", "reset"]
+MAX_EXPLAINED = 8  # clips in one picture
 UNKNOWN, SILENCE = "_unknown_", "_silence_"  # the classes that are no word
 
 
@@ -157,6 +158,8 @@ class Request:
     """Column of --file that holds the path of a recording; one that does not begin with / starts from the folder of --file."""
     table: Annotated[TableRequest, tyro.conf.OmitArgPrefixes] = field(default_factory=TableRequest)
     """Name the word in each recording of a table: its rows, with label and probabilities, are written."""
+    explain: bool = False
+    """Draw what in the sound of each clip made its answer (integrated gradients), into explanation.png in this folder."""
     run: str | None = None
     """Run folder to ask; None: the newest finished run."""
 
@@ -169,3 +172,8 @@ class Request:
             )
         if (self.clips or self.table.file) and (self.mode or self.threshold is not None):
             raise UserError("--threshold and --mode are for --stream and --microphone; leave them out for clips.")
+        if self.explain and not 1 <= len(self.clips) <= MAX_EXPLAINED:
+            raise UserError(
+                f"--explain is for 1 to {MAX_EXPLAINED} recordings of a word each, not for --file, --stream or --microphone; "
+                f"got {len(self.clips)} recordings."
+            )

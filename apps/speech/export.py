@@ -41,8 +41,8 @@ def exportable(config: Config, servable: keras.Model, speech: Splits) -> export.
         same=lambda one, other: one.argmax(axis=1) == other.argmax(axis=1),
         write=lambda folder: write(config, servable, folder),
         ask_onnx=ask_onnx,
-        litert=for_phones(config, servable, clips.class_names) if config.streamable else None,
-        int8=for_microcontrollers(config, servable) if config.streamable else None,
+        litert=(lambda: for_phones(config, servable, clips.class_names)) if config.streamable else None,
+        int8=(lambda: for_microcontrollers(config, servable)) if config.streamable else None,
     )
 
 

@@ -17,6 +17,7 @@ from apps.speech.config import Config, Mode, Request
 from apps.speech.stream import CarriedState, Detector, SlidingWindow, sources
 from shared import inference, runs
 from shared.cli import UserError
+from shared.explaining import check_keras, new_picture, warn_if_incomplete
 
 TOP = 3
 BATCH = 64
@@ -122,7 +123,7 @@ def predict(request: Request) -> None:
     if request.stream:
         audio.check_header(Path(request.stream))
     if waveforms:
-        _name_words(waveforms, Predictor(folder))
+        _name_words(waveforms, Predictor(folder), request.explain)
     elif not request.clips:
         _detect_commands(request, Predictor(folder))
     if problems:
@@ -148,12 +149,30 @@ def _read_clips(clips: tuple[str, ...], config: Config) -> tuple[dict, list[str]
     return waveforms, problems
 
 
-def _name_words(waveforms: dict[str, np.ndarray], predictor: Predictor) -> None:
-    """Print label, probability and runners-up of each clip."""
-    for clip, answer in zip(waveforms, predictor([*waveforms.values()]), strict=True):
+def _name_words(waveforms: dict[str, np.ndarray], predictor: Predictor, explain: bool) -> None:
+    """Print label, probability and runners-up of each clip; with `explain`, draw why."""
+    answers = dict(zip(waveforms, predictor([*waveforms.values()]), strict=True))
+    for clip, answer in answers.items():
         ranked = sorted(answer["probabilities"].items(), key=lambda pair: -pair[1])[:TOP]
         first, *others = (f"{name} {probability:.3f}" for name, probability in ranked)
         print(f"{clip}: {first}   ({', '.join(others)})")
+    if explain:
+        _explain(waveforms, answers, predictor)
+
+
+def _explain(waveforms: dict[str, np.ndarray], answers: dict[str, dict], predictor: Predictor) -> None:
+    check_keras()
+    from apps.speech import explain
+
+    config, explainer, explanations = predictor.config, explain.load(predictor.folder), {}
+    for clip, answer in answers.items():
+        waveform, number = audio.fit_length(waveforms[clip], config.samples), [*answer["probabilities"]].index(answer["label"])
+        found = explainer(waveform, number)
+        explanations[f"{Path(clip).name}: {answer['label']} {answer['probability']:.3f}"] = found
+        warn_if_incomplete(found.attribution)
+    file = new_picture("explanation")
+    explain.draw(file, explanations, config)
+    print(f"What in the sound made the answers: {file}")
 
 
 def _answer_file(request: Request, predictor: Predictor) -> None:

@@ -1,5 +1,6 @@
 """What a run shows of itself: scores, plots, mistakes to listen to, report.md, TensorBoard."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -13,15 +14,17 @@ from apps.speech.config import SILENCE, UNKNOWN, Config
 from apps.speech.data import Clips, Speech
 from shared import classification, report
 from shared.plots import plot_history, plt, save_figure
-from shared.states import plots_of_states
-from shared.tensorboard import hparams_to_tensorboard, plots_to_tensorboard
+from shared.tensorboard import hparams_to_tensorboard, plots_of_recurrence, plots_to_tensorboard
 
 MISTAKES_SHOWN = 12
+MISTAKES_PLAYED = 6  # in TensorBoard
 SPEAKERS_SHOWN = 20
 CLIPS_DRAWN = 3
 
 
-def write(folder: Path, metrics: dict, test: Clips, probabilities: dict[str, np.ndarray]) -> pd.DataFrame:
+def write(
+    folder: Path, metrics: dict, test: Clips, probabilities: dict[str, np.ndarray], draw_mistakes: Callable
+) -> pd.DataFrame:
     """Plots (PNG), mistakes.csv, words.csv, speakers.csv and report.md.
 
     Args:
@@ -29,6 +32,7 @@ def write(folder: Path, metrics: dict, test: Clips, probabilities: dict[str, np.
         metrics: what goes into metrics.json.
         test: the test clips.
         probabilities: `(n, classes)` on them, of "network" and "baseline".
+        draw_mistakes: from a table of mistakes to `plots/mistakes.png`, without any to none.
 
     Returns:
         All mistakes, the most confident first, with the number of their row.
@@ -46,6 +50,7 @@ def write(folder: Path, metrics: dict, test: Clips, probabilities: dict[str, np.
     if len(speakers):
         speakers.to_csv(folder / "speakers.csv", index_label="speaker")
     shown = mistakes[:MISTAKES_SHOWN]
+    draw_mistakes(mistakes)
     sections = [
         *(f"**Warning:** {warning}\n" for warning in metrics["warnings"]),
         *report.markdown_table(words, "word"),
@@ -53,12 +58,20 @@ def write(folder: Path, metrics: dict, test: Clips, probabilities: dict[str, np.
         *_lines_about_speakers(speakers),
         *_lines_about_stream(metrics["stream"]),
         *report.images(
-            "training", "detections", "false_alarms", *classification.PLOTS, "augmentation", *plots_of_states(folder)
+            "training",
+            "detections",
+            "false_alarms",
+            *classification.PLOTS,
+            "answer",
+            "augmentation",
+            *plots_of_recurrence(folder),
         ),
         "",
         f"## Most confident mistakes: {len(shown)} of {len(mistakes)}, all of them in mistakes.csv",
         "",
         *(f"- **{row.label}**, predicted {row.predicted} {row.probability:.3f}: {row.source}" for row in shown.itertuples()),
+        "",
+        *(report.images("mistakes") if len(mistakes) else []),
     ]
     report.write_markdown(folder, metrics, sections)
     hparams_to_tensorboard(folder, metrics)
@@ -134,7 +147,7 @@ def show_augmentation(folder: Path, config: Config, features: keras.Model, speec
         drawn = {name: np.asarray(value) for name, value in features(waveforms, training=bool(part)).items()}
         for number, row in enumerate(rows):
             name = f"{clips.class_names[clips.labels[row]]}, {'augmented' if part else 'as it is'}"
-            sounds[f"clips/{number + 1}: {name}"] = waveforms[number], drawn["mfcc"][number]
+            sounds[f"clips/{number + 1}: {name}"] = waveforms[number]
             axis = axes[2 * number + part]
             axis[0].plot(np.arange(config.samples) / config.sample_rate, waveforms[number], linewidth=0.5)
             axis[0].set(ylim=(-1, 1))
@@ -204,21 +217,35 @@ def plot_detections(file: Path, found: dict[str, dict], title: str) -> None:
 
 
 def write_tensorboard(folder: Path, config: Config, mistakes: pd.DataFrame, test: Clips, features: keras.Model) -> None:
-    """Plots, and the worst mistakes to see (MFCC) and to listen to (AUDIO tab), into the run's TensorBoard logs."""
+    """Plots, and the worst mistakes to see (their mel spectrogram) and to listen to, into the run's TensorBoard logs."""
     plots_to_tensorboard(folder)
-    mistakes = mistakes[:MISTAKES_SHOWN]
+    mistakes = mistakes[:MISTAKES_PLAYED]
     if mistakes.empty:
         return
     waveforms = audio.to_float(test.waveforms[mistakes["row"]])
-    mfcc = features.predict_on_batch(waveforms)["mfcc"]
     names = [f"mistakes/{m.Index + 1}: {m.label} taken for {m.predicted} ({m.source})" for m in mistakes.itertuples()]
-    _sounds_to_tensorboard(folder, config, dict(zip(names, zip(waveforms, mfcc, strict=True), strict=True)))
+    _sounds_to_tensorboard(folder, config, dict(zip(names, waveforms, strict=True)))
+    with tf.summary.create_file_writer(str(folder / "logs" / "report")).as_default(step=0):
+        for name, mel in zip(names, features.predict_on_batch(waveforms)["mel"], strict=True):
+            tf.summary.image(f"{name}, mel spectrogram", _drawn_mel(config, mel, name.removeprefix("mistakes/")))
 
 
-def _sounds_to_tensorboard(folder: Path, config: Config, sounds: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
-    """Waveforms and their MFCC by name, into the run's TensorBoard logs (AUDIO and IMAGES tabs)."""
-    with tf.summary.create_file_writer(str(folder / "logs" / "report")).as_default():
-        for name, (waveform, image) in sounds.items():
-            tf.summary.audio(name, waveform[None, :, None], config.sample_rate, step=0)
-            span = np.ptp(image) or 1.0
-            tf.summary.image(f"{name}, MFCC", ((image.T[::-1] - image.min()) / span)[None, :, :, None], step=0)
+def _sounds_to_tensorboard(folder: Path, config: Config, sounds: dict[str, np.ndarray]) -> None:
+    """Waveforms by name, into the run's TensorBoard logs (AUDIO tab)."""
+    with tf.summary.create_file_writer(str(folder / "logs" / "report")).as_default(step=0):
+        for name, waveform in sounds.items():
+            tf.summary.audio(name, waveform[None, :, None], config.sample_rate)
+
+
+def _drawn_mel(config: Config, mel: np.ndarray, title: str) -> np.ndarray:
+    """Decibels `(frames, mels)` as TensorBoard's images are, `(1, height, width, 4)`."""
+    figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
+    extent = (0, config.clip_seconds, -0.5, mel.shape[1] - 0.5)
+    image = axes.imshow(mel.T, origin="lower", aspect="auto", cmap="magma", extent=extent)
+    figure.colorbar(image, label="dB")
+    axes.set(xlabel="seconds", ylabel="mel band")
+    axes.set_title(title, wrap=True)
+    figure.canvas.draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())[None].copy()
+    plt.close(figure)
+    return pixels

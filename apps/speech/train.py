@@ -1,6 +1,7 @@
 """Train on spoken words, evaluate, report: make speech."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -8,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 from sklearn.pipeline import Pipeline
 
-from apps.speech import audio, augment, report, stream, tracks, watch
+from apps.speech import audio, augment, explain, report, stream, tracks, watch
+from apps.speech.answers import ConfusionMatrix
 from apps.speech.baseline import fit_baseline, statistics
 from apps.speech.config import Config
 from apps.speech.data import Clips, Speech
@@ -32,6 +34,7 @@ class Experiment(training.Experiment):
 
     features: keras.Model  # from waveforms to spectrogram and coefficients
     baseline: Pipeline
+    confusion: ConfusionMatrix  # a metric of the network
 
 
 def prepare(config: Config, speech: Speech) -> Experiment:
@@ -54,14 +57,14 @@ def prepare(config: Config, speech: Speech) -> Experiment:
     # 3. Network
     mean, variance = coefficient_statistics(features, speech.train.waveforms)
     with strategy.scope():
-        network = build_model(config, len(names), mean, variance)
+        network, confusion = build_model(config, len(names), mean, variance), ConfusionMatrix(len(names))
         network.compile(
             optimizer=training.make_optimizer(config.training, steps),
             loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=LABEL_SMOOTHING),
-            metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+            metrics=[keras.metrics.CategoricalAccuracy(name="accuracy"), confusion],
             jit_compile=False,
         )
-    return Experiment(speech, network, batches, steps, validation_batches, features, baseline)
+    return Experiment(speech, network, batches, steps, validation_batches, features, baseline, confusion)
 
 
 def train(config: Config, speech: Speech) -> Path:
@@ -91,7 +94,8 @@ def train(config: Config, speech: Speech) -> Path:
         export.write_after_training("speech", run.path, lambda saved: exportable(config, saved, speech))
         evaluation, probabilities = evaluate(config, experiment, servable, load_streamer(run.path))
         metrics = training.describe("speech", config, experiment, resume) | evaluation
-        mistakes = report.write(run.path, metrics, speech.test, probabilities)
+        draw_mistakes = partial(explain.draw_mistakes, run.path / "plots" / "mistakes.png", servable, config, speech.test)
+        mistakes = report.write(run.path, metrics, speech.test, probabilities, draw_mistakes)
         report.write_tensorboard(run.path, config, mistakes, speech.test, experiment.features)
         path = run.finish(metrics)
     print_table(report.table_of_modes(metrics["stream"]), "Commands in a long recording, test", "mode")

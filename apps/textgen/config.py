@@ -91,6 +91,8 @@ class Request:
     """What to do with characters of the prompt that the network does not know."""
     show_probabilities: bool = False
     """Colour each character by the network's probability for it: green high, yellow, red low."""
+    explain: bool = False
+    """Instead of writing on, colour what in --prompt makes each likely next character likely (integrated gradients)."""
     run: str | None = None
     """Run folder to ask; None: the newest finished run."""
     prompt_column: str = "prompt"
@@ -106,3 +108,8 @@ class Request:
             raise UserError("--prompt is empty; give one character or more.")
         if self.table.file and (self.prompt is not None or self.samples > 1 or self.show_probabilities):
             raise UserError("--prompt, --samples and --show-probabilities are for a single prompt; leave them out with --file.")
+        if self.explain and (self.prompt is None or self.table.file or self.samples > 1 or self.show_probabilities):
+            raise UserError(
+                "--explain explains the character after one --prompt and writes nothing: give --prompt, and leave out --file, "
+                "--samples and --show-probabilities."
+            )

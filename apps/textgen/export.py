@@ -40,7 +40,7 @@ def exportable(config: Config, servable: keras.Model, text: Splits) -> export.Ex
         same=lambda one, other: one.argmax(axis=1) == other.argmax(axis=1),
         write=lambda folder: write(config, servable, folder),
         ask_onnx={ONNX: ask_onnx},
-        litert=one_step(config, servable),
+        litert=lambda: one_step(config, servable),
     )
 
 

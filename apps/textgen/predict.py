@@ -18,6 +18,7 @@ from apps.textgen.config import Request
 from apps.textgen.sampling import CHUNK, Sampling, choose, probabilities_of
 from shared import inference, runs
 from shared.cli import UserError
+from shared.explaining import check_keras
 from shared.settings import TableRequest, read_shard
 
 VOCABULARY = "characters.json"
@@ -131,6 +132,12 @@ def predict(request: Request) -> None:
         _answer_file(request, predictor)
         return
     prompt = known(request, predictor.vocabulary)
+    if request.explain:
+        check_keras()
+        from apps.textgen import explain
+
+        explain.show(predictor, prompt)
+        return
     sampling = Sampling(request.temperature, request.top_k, request.top_p)
 
     texts = [Text(request.stop, request.show_probabilities) for _ in range(request.samples)]

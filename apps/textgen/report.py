@@ -12,15 +12,15 @@ from apps.textgen.generate import Sampler
 from apps.textgen.sampling import Sampling
 from shared import report
 from shared.plots import plot_history
-from shared.states import plots_of_states
-from shared.tensorboard import hparams_to_tensorboard, plots_to_tensorboard
+from shared.tensorboard import QUALITY, hparams_to_tensorboard, plots_of_recurrence, plots_to_tensorboard
 
-SAMPLE_LENGTH = 300  # characters, after each epoch
+TEMPERATURES = 0.5, 0.8, 1.1
+SAMPLE_LENGTH = 160  # characters of each, after each epoch
 PROMPT_LENGTH = 20
 
 
 class SampleText(keras.callbacks.Callback):
-    """Write a sample of the network's text into TensorBoard after each epoch (TEXT tab).
+    """Write samples of the network's text, one at each of `TEMPERATURES`, into TensorBoard after each epoch (TEXT tab).
 
     Args:
         folder: of the logs.
@@ -34,17 +34,18 @@ class SampleText(keras.callbacks.Callback):
         self.seed = config.training.seed
         self.generator, self.vocabulary = experiment.generator, experiment.vocabulary
         self.prompt = experiment.data.validation.characters[:PROMPT_LENGTH].astype("int32")
-        self.sampler = Sampler(config, self.generator, Sampling(temperature=0.8))
+        self.samplers = {one: Sampler(config, self.generator, Sampling(temperature=one)) for one in TEMPERATURES}
 
-    def make(self, length: int) -> str:
+    def make(self, length: int, temperature: float = 0.8) -> str:
         """The prompt and a continuation of it."""
-        pieces = self.sampler.generate(self.prompt, samples=1, length=length, seed=self.seed)
+        pieces = self.samplers[temperature].generate(self.prompt, samples=1, length=length, seed=self.seed)
         return decode([*self.prompt, *(number for ids, _ in pieces for number in ids[0])], self.vocabulary)
 
     def on_epoch_end(self, epoch, logs=None):
         self.generator.set_weights(self.model.get_weights())
+        samples = [f"Temperature {one}\n```\n{self.make(SAMPLE_LENGTH, one)}\n```" for one in TEMPERATURES]
         with tf.summary.create_file_writer(str(self.folder)).as_default():
-            tf.summary.text("sample", f"```\n{self.make(SAMPLE_LENGTH)}\n```", step=epoch)
+            tf.summary.text(f"{QUALITY}/samples", "\n\n".join(samples), step=epoch)
 
 
 def write(folder: Path, metrics: dict, sample: str) -> None:
@@ -54,7 +55,7 @@ def write(folder: Path, metrics: dict, sample: str) -> None:
     plot_history(folder / "plots" / "training.png", history, curves, f"{metrics['app']} on {metrics['dataset']}")
     (folder / "sample.txt").write_text(sample + "\n", encoding="utf-8")
     sections = [
-        *report.images("training", *plots_of_states(folder)),
+        *report.images("training", "answer", *plots_of_recurrence(folder)),
         "",
         "## A sample, temperature 0.8",
         "",

@@ -130,7 +130,7 @@ def _whole_values(
     """No value missing or impossible, but in the rows of long gaps."""
     table = _wind_as_vector(believable(table, done, place))
     imputed = table.isna()
-    missing = imputed.any(axis=1).to_numpy()
+    missing = imputed.to_numpy().any(axis=1)
     lengths = _run_lengths(missing)
     too_long = missing & (lengths > MAX_GAP)
     done.append((f"rows interpolated, in gaps of at most {MAX_GAP}", int((missing & ~too_long).sum())))
@@ -138,8 +138,9 @@ def _whole_values(
     done += _costliest(imputed[too_long])
     # Part by part: what is filled in for training must not come from what is to be forecast.
     table = pd.concat([table[split == part].interpolate(limit_direction="both") for part in np.unique(split)])
-    done += [(f"'{column}' never changes", len(table)) for column in table if table[column].nunique() == 1]
-    if empty := [column for column in table if table[column].isna().any()]:
+    values = table.to_numpy()
+    done += [(f"'{column}' never changes", len(table)) for column in table.columns[(values == values[0]).all(axis=0)]]
+    if len(empty := table.columns[np.isnan(values).any(axis=0)]):
         raise UserError(
             f"{place}: column '{empty[0]}' has no value at all in train, validation or test. Remove it, or name the columns to "
             "use with --inputs."
@@ -204,9 +205,9 @@ def _wind_as_vector(table: pd.DataFrame) -> pd.DataFrame:
     pairs = {speed: directions.get(height, only) for speed, height in speeds.items() if directions.get(height, only)}
     parts = {}
     for speed, direction in pairs.items():
+        length, angle = table[speed].to_numpy(), np.deg2rad(table[direction].to_numpy())
         for name, wave in (("east", np.sin), ("north", np.cos)):
-            part = table[speed] * wave(np.deg2rad(table[direction]))
-            parts[f"{speed}, from {name}"] = part.mask(table[speed] == 0, 0.0)
+            parts[f"{speed}, from {name}"] = np.where(length == 0, 0.0, length * wave(angle))
     return table.drop(columns=[*set(pairs.values())]).assign(**parts)
 
 

@@ -129,5 +129,7 @@ class Request:
     """CSV file to write. Must not exist."""
     plot: bool = False
     """Draw the forecast, too: a PNG beside the CSV file."""
+    explain: bool = False
+    """Draw, too, what each column at each time adds to the target's forecast (integrated gradients): a second PNG."""
     run: str | None = None
     """Run folder to ask; None: the newest finished run."""

@@ -1,5 +1,6 @@
 """The page of a run: a file, and what comes next as a picture, a table and a CSV."""
 
+import functools
 from pathlib import Path
 
 import gradio as gr
@@ -8,7 +9,7 @@ from gradio.processing_utils import save_bytes_to_cache
 
 from apps.weather.cleaning import TIME_OF_DAY, TIME_OF_YEAR
 from apps.weather.plausibility import SPEED
-from apps.weather.predict import MINUTES, Predictor, draw, tables
+from apps.weather.predict import MINUTES, Past, Predictor, draw, load_explainer, tables
 from apps.weather.reading import CSV, PARQUET
 from apps.weather.sample import make_station
 from shared.cli import UserError
@@ -32,13 +33,11 @@ def build(predictor: Predictor) -> None:
     download = gr.DownloadButton("Download as CSV", interactive=False, elem_id="download")
 
     def answer(file: str | None):
-        if file is None:
-            raise gr.Error("No table to forecast from: choose a file.", print_exception=False)
+        past = read(predictor, file)
         try:
-            past = predictor.read(file)
             [found] = predictor.forecast([past])
         except UserError as error:
-            raise gr.Error(str(error).replace(f"{Path(file).parent}/", ""), print_exception=False) from None
+            raise gr.Error(str(error), print_exception=False) from None
         every, of_target = tables(found)
         output = save_bytes_to_cache(every.to_csv().encode(), "forecast.csv", download.GRADIO_CACHE)
         note = f"`{found['target']}`, forecast from {pd.Timestamp(found['origin']):{MINUTES}}."
@@ -48,6 +47,40 @@ def build(predictor: Predictor) -> None:
         return note, draw(past, of_target), shown, gr.DownloadButton(value=output, interactive=True)
 
     button.click(answer, file, [origin, plot, table, download], api_name=False)
+    add_explanation(predictor, file)
+
+
+def add_explanation(predictor: Predictor, file: gr.File) -> None:
+    """A button, since it needs Keras: what each column at each time adds to the forecast, by integrated gradients."""
+    button = gr.Button("Explain it (the first time takes some seconds)", size="sm")
+    plot = gr.Plot(show_label=False, elem_id="explanation")
+    load = functools.cache(lambda: load_explainer(predictor))
+
+    def answer(file: str | None):
+        past = read(predictor, file)
+        try:
+            explainer = load()
+        except UserError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        from apps.weather import explain
+
+        found = explainer(past.history, past.times)
+        figure = explain.draw(found)
+        figure.suptitle(explain.in_words(found.attribution))
+        figure.tight_layout()
+        return figure
+
+    button.click(answer, file, plot, api_name=False)
+
+
+def read(predictor: Predictor, file: str | None) -> Past:
+    """The newest rows of the file; what is wrong with it is shown on the page."""
+    if file is None:
+        raise gr.Error("No table to forecast from: choose a file.", print_exception=False)
+    try:
+        return predictor.read(file)
+    except UserError as error:
+        raise gr.Error(str(error).replace(f"{Path(file).parent}/", ""), print_exception=False) from None
 
 
 def needs(predictor: Predictor) -> str:

@@ -46,7 +46,7 @@ def exportable(config: Config, servable: keras.Model, series: Series) -> export.
         same=same,
         write=lambda folder: write(config, servable, folder),
         ask_onnx={ONNX: lambda folder, threads: Predictor(folder, threads).quantiles},
-        litert=for_litert(config, servable, columns, columns.index(series.target)),
+        litert=lambda: for_litert(config, servable, columns, columns.index(series.target)),
     )
 
 

@@ -36,54 +36,50 @@ POSSIBLE = (  # how a quantity's name begins, its unit, least and greatest value
 
 def believable(table: pd.DataFrame, done: list[tuple[str, int]], place: str) -> pd.DataFrame:
     """Without infinite values, codes for missing and impossible values; what is dubious is reported or refused."""
-    infinite = ~np.isfinite(table) & table.notna()
-    table = table.mask(infinite)
-    done.append(("infinite values", int(infinite.to_numpy().sum())))
-    codes = pd.DataFrame({column: _codes(table[column].to_numpy()) for column in table}, index=table.index)
-    found = sorted(set(np.unique(table.to_numpy()[codes.to_numpy()])))
-    listed = f" ({', '.join(f'{code:g}' for code in found)})" if found else ""
-    done.append((f"values that are codes for missing{listed}", int(codes.to_numpy().sum())))
-    table = table.mask(codes)
-    for column in table:
-        done += _repeated_far_outside(table[column])
-        impossible = _impossible(table[column], place, done)
-        table[column] = table[column].mask(impossible)
-        _refuse_spikes(table[column], place)
-    return table
+    values = table.to_numpy(np.float64, copy=True)
+    infinite = np.isinf(values)
+    values[infinite] = np.nan
+    done.append(("infinite values", int(infinite.sum())))
+    codes = _codes(values)
+    listed = ", ".join(f"{code:g}" for code in np.unique(values[codes]))
+    values[codes] = np.nan
+    done.append((f"values that are codes for missing{f' ({listed})' if listed else ''}", int(codes.sum())))
+    for name, column in zip(table.columns, values.T, strict=True):
+        done += _repeated_far_outside(column, name)
+        done += _remove_impossible(column, name, place)
+        _refuse_spikes(column, name, table.index, place)
+    return pd.DataFrame(values, table.index, table.columns)
 
 
 def _codes(values: np.ndarray) -> np.ndarray:
-    """Where a value is a code for missing and none of the others lies near; compared in 32 bits, as some files have them."""
-    codes = np.float32(MISSING_CODES)
-    is_code = np.isin(values.astype(np.float32), codes)
-    if not is_code.any():
-        return is_code
-    others = values[np.isfinite(values) & ~is_code]
-    if not len(others):
-        return is_code
-    low, high = np.quantile(others, (0.01, 0.99))
-    present = codes[np.isin(codes, values[is_code].astype(np.float32))]
-    alone = [code for code in present if np.abs(others - code).min() > NEAR * (high - low)]
-    return np.isin(values.astype(np.float32), np.float32(alone))
+    """Where a value is a code for missing and no other of its column lies near; in 32 bits, as some files have them."""
+    in_32_bits, codes = values.astype(np.float32), np.float32(MISSING_CODES)
+    is_code = np.isin(in_32_bits, codes)
+    for column in np.flatnonzero(is_code.any(axis=0)):
+        others = values[~is_code[:, column] & ~np.isnan(values[:, column]), column]
+        if len(others):
+            low, high = np.quantile(others, (0.01, 0.99))
+            alone = [code for code in codes if np.abs(others - code).min() > NEAR * (high - low)]
+            is_code[:, column] = np.isin(in_32_bits[:, column], np.float32(alone))
+    return is_code
 
 
-def _impossible(column: pd.Series, place: str, done: list[tuple[str, int]]) -> pd.Series:
-    """Where a value can't be, for what the column's name says it is."""
-    bounds = possible(str(column.name))
+def _remove_impossible(column: np.ndarray, name: str, place: str) -> list[tuple[str, int]]:
+    """Put NaN into the column where a value can't be, for what the name says it is; and say how often."""
+    bounds = possible(str(name))
     if bounds is None:
-        return pd.Series(False, column.index)
+        return []
     impossible = (column < bounds[0]) | (column > bounds[1])
-    count, known = int(impossible.sum()), int(column.notna().sum())
+    count, known = int(impossible.sum()), int((~np.isnan(column)).sum())
     between = f"{bounds[0]:g} to {bounds[1]:g}"
     if count > MAX_IMPOSSIBLE * known:
         raise UserError(
-            f"{place}: {count / known:.0%} of '{column.name}' lie outside of {between}, between which the quantity of this "
-            f"name is possible, for example {column[impossible].iloc[0]:g}. Empty them if they are faults; if the column holds "
+            f"{place}: {count / known:.0%} of '{name}' lie outside of {between}, between which the quantity of this "
+            f"name is possible, for example {column[impossible][0]:g}. Empty them if they are faults; if the column holds "
             "something else, give it another name, or change POSSIBLE in apps/weather/plausibility.py."
         )
-    if count:
-        done.append((f"'{column.name}' outside of {between}, impossible", count))
-    return impossible
+    column[impossible] = np.nan
+    return [(f"'{name}' outside of {between}, impossible", count)] if count else []
 
 
 def possible(name: str) -> tuple[float, float] | None:
@@ -95,29 +91,30 @@ def possible(name: str) -> tuple[float, float] | None:
     return next((bounds for quantity, of_unit, bounds in POSSIBLE if of_unit == unit and quantity.match(name)), None)
 
 
-def _repeated_far_outside(column: pd.Series) -> list[tuple[str, int]]:
+def _repeated_far_outside(column: np.ndarray, name: str) -> list[tuple[str, int]]:
     """Values that repeat farther from all others than these lie apart: they may be codes."""
-    values = column.dropna().to_numpy()
+    values = column[~np.isnan(column)]
     found = []
     for end in (values.min(), values.max()) if len(values) else ():
         others = values[values != end]
         count = len(values) - len(others)
         if count >= MIN_REPEATS and len(others) and np.abs(others - end).min() > np.ptp(np.quantile(others, (0.01, 0.99))) > 0:
-            found.append((f"'{column.name}' is {end:g}, far outside the rest; kept: empty it if it stands for missing", count))
+            found.append((f"'{name}' is {end:g}, far outside the rest; kept: empty it if it stands for missing", count))
     return found
 
 
-def _refuse_spikes(column: pd.Series, place: str) -> None:
+def _refuse_spikes(column: np.ndarray, name: str, times: pd.DatetimeIndex, place: str) -> None:
     """Raise a UserError for a few values that are out of all proportion to the rest."""
-    known = column.dropna()
-    distance = (known - known.median()).abs().to_numpy()
-    few = max(MIN_REPEATS, len(distance) // 1_000)
-    if len(distance) <= 2 * few:
+    known = column[~np.isnan(column)]
+    few = max(MIN_REPEATS, len(known) // 1_000)
+    if len(known) <= 2 * few:
         return
-    usual = np.partition(distance, -few - 1)[-few - 1]
-    if usual > 0 and distance.max() > MAX_SPIKE * usual:
-        time = known.index[distance.argmax()]
+    median = np.median(known)
+    distance = np.abs(known - median)
+    usual, largest = np.partition(distance, -few - 1)[-few - 1], distance.max()
+    if usual > 0 and largest > MAX_SPIKE * usual:
+        row = np.nanargmax(np.abs(column - median))
         raise UserError(
-            f"{place}: '{column.name}' is {known[time]:g} at {time}, {distance.max() / usual:,.0f} times as far from its "
-            f"median {known.median():g} as all others but {few}. Correct it, or leave it empty."
+            f"{place}: '{name}' is {column[row]:g} at {times[row]}, {largest / usual:,.0f} times as far from its "
+            f"median {median:g} as all others but {few}. Correct it, or leave it empty."
         )

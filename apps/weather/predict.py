@@ -12,6 +12,7 @@ from apps.weather.data import Series, load_past
 from shared import inference, runs
 from shared.cli import UserError
 from shared.data import new_file
+from shared.explaining import check_keras, warn_if_incomplete
 from shared.report import print_table
 
 QUANTILES = "quantiles"  # the ONNX file's output
@@ -25,6 +26,11 @@ class Past(NamedTuple):
     measured: pd.Series  # the target by time; the last time is the forecast origin
     newer: int  # rows after it, which are not whole
     step: pd.Timedelta  # from the forecast origin to the first forecast, and on to the next
+
+    @property
+    def times(self) -> pd.DatetimeIndex:
+        """Those of the history."""
+        return pd.date_range(end=self.measured.index[-1], periods=len(self.history), freq=self.step)
 
 
 class Predictor:
@@ -99,11 +105,12 @@ class Predictor:
 
 
 def predict(request: Request) -> None:
-    """Print the forecast with its intervals as a table, and write it as CSV; with `--plot`, draw it."""
+    """Print the forecast with its intervals as a table, and write it as CSV; `--plot` draws it, `--explain` why it is so."""
     output = new_file("--output", request.output)
     if output.suffix != ".csv":
         raise UserError(f"--output {output}: expected a name that ends in .csv; with --plot a .png lies beside it.")
     picture = new_file("--output", output.with_suffix(".png")) if request.plot else None
+    explained = new_file("--output", output.with_name(f"{output.stem}_explained.png")) if request.explain else None
     predictor = Predictor(inference.find("weather", request.run))
     past = predictor.read(request.data)
     if past.newer:
@@ -116,7 +123,34 @@ def predict(request: Request) -> None:
         from shared.plots import save_figure  # matplotlib takes half a second to import
 
         save_figure(draw(past, of_target), picture, answer["target"])
-    print("Saved:", ", ".join(str(file) for file in (output, picture) if file))
+    if explained:
+        _explain(explained, past, predictor)
+    print("Saved:", ", ".join(str(file) for file in (output, picture, explained) if file))
+
+
+def _explain(file: Path, past: Past, predictor: Predictor) -> None:
+    """Print what each column adds to the forecast, and draw when it does."""
+    explainer = load_explainer(predictor)
+    from apps.weather import explain
+    from shared.plots import save_figure
+
+    found = explainer(past.history, past.times)
+    title = f"{predictor.metrics['target']}: {explain.in_words(found.attribution)}"
+    print_table(explain.by_column(found.table).to_frame("adds"), title, digits=2)
+    save_figure(explain.draw(found), file, title)
+    warn_if_incomplete(found.attribution)
+
+
+def load_explainer(predictor: Predictor):
+    """The run's `apps.weather.explain.Explainer`; imports Keras.
+
+    Raises:
+        UserError: if it is not installed.
+    """
+    check_keras()
+    from apps.weather import explain
+
+    return explain.load(predictor.folder, predictor.metrics)
 
 
 def newest(series: Series, metrics: dict[str, Any]) -> Past:

@@ -10,18 +10,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from apps.weather.answers import FORECASTS_DRAWN, draw_forecasts, spread
 from apps.weather.data import Series
 from apps.weather.plausibility import UNIT
 from apps.weather.scoring import Errors
 from apps.weather.windows import Windows
 from shared import report
 from shared.plots import plot_history, plt, save_figure
-from shared.states import plots_of_states
-from shared.tensorboard import hparams_to_tensorboard, plots_to_tensorboard
+from shared.tensorboard import hparams_to_tensorboard, plots_of_recurrence, plots_to_tensorboard
 
 NAMES = {"network": "network", "baseline": "linear", "last value": "last value", "same time yesterday": "same time yesterday"}
 STEPS_SHOWN = 8
-FORECASTS_DRAWN = 6
 
 
 def mae_of(target: str) -> str:
@@ -92,7 +91,9 @@ def write(folder: Path, metrics: dict, series: Series, errors: dict[str, Errors]
         "",
         *_interval_lines(metrics, errors["network"], unit),
         *_place_lines(folder, errors, series, unit, error_name),
-        *report.images("forecasts", "worst", "error_by_step", "error_by_time", "training", *plots_of_states(folder)),
+        *report.images(
+            "forecasts", "worst", "worst_explained", "error_by_step", "error_by_time", "training", *plots_of_recurrence(folder)
+        ),
         "",
         "## What was done to the data",
         "",
@@ -211,21 +212,11 @@ def plot_forecasts(folder: Path, series: Series, network: Errors, model: keras.M
         target: the target's place among the columns that are forecast.
     """
     windows, origins = series.windows, series.origins.test
-    spread = np.linspace(0, len(origins) - 1, FORECASTS_DRAWN).astype(int)
-    for name, rows in (("forecasts", spread), ("worst", worst_windows(network, origins, windows))):
-        figure, axes = plt.subplots(2, 3, figsize=(15, 7), squeeze=False)
-        quantiles = model.predict_on_batch(series.values[windows.history_rows(origins[rows])])[:, :, target]
-        for axis, origin, fan in zip(axes.ravel(), origins[rows], quantiles, strict=False):
-            past = windows.history_rows(origin[None])[0, -3 * windows.horizon :]
-            future = windows.target_rows(origin[None])[0]
-            axis.plot(series.times[past], series.values[past, series.target], "k-")
-            axis.plot(series.times[future], series.values[future, series.target], "k:", label="observed")
-            axis.plot(series.times[future], fan[:, fan.shape[1] // 2], "C0-", label="forecast")
-            axis.fill_between(series.times[future], fan[:, 0], fan[:, -1], color="C0", alpha=0.25, linewidth=0)
-            axis.tick_params(axis="x", rotation=30)
-        axes[0, 0].legend()
-        what = "forecasts" if name == "forecasts" else "the forecasts furthest off"
-        save_figure(figure, folder / f"{name}.png", f"{series.name} (test), {series.columns[series.target]}: {what}")
+    worst = origins[worst_windows(network, origins, windows)]
+    for name, drawn, what in (("forecasts", spread(origins), "forecasts"), ("worst", worst, "the forecasts furthest off")):
+        quantiles = model.predict_on_batch(series.values[windows.history_rows(drawn)])[:, :, target]
+        title = f"{series.name} (test), {series.columns[series.target]}: {what}"
+        save_figure(draw_forecasts(series, drawn, quantiles), folder / f"{name}.png", title)
 
 
 def worst_windows(error: Errors, origins: np.ndarray, windows: Windows) -> np.ndarray:

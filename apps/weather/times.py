@@ -107,10 +107,11 @@ def _on_one_clock(local: pd.Series, offset: pd.Series) -> Times:
 
 def _read_text(text: pd.Series) -> list[pd.Series]:
     """All readings of the formats that fit most rows of a sample."""
+    if (times := _parse(text, FORMATS[0])).notna().all():  # no other begins with the year
+        return [times]
     sample = text.iloc[:: max(1, len(text) // SAMPLED)]
-    forms = FORMATS[:1] if _parse(sample, FORMATS[0]).notna().all() else FORMATS  # no other begins with the year
-    fitting = [int(_parse(sample, form).notna().sum()) for form in forms]
-    chosen = [form for form, fits in zip(forms, fitting, strict=True) if fits == max(fitting)] if max(fitting) else []
+    fitting = [int(_parse(sample, form).notna().sum()) for form in FORMATS]
+    chosen = [form for form, fits in zip(FORMATS, fitting, strict=True) if fits == max(fitting)] if max(fitting) else []
     read = [_parse(text, form) for form in (chosen if len(chosen) < len(FORMATS) else FORMATS[:1])]
     if not read:
         return [pd.Series(pd.NaT, text.index, dtype="datetime64[ns]")]

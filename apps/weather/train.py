@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from apps.weather import baseline, batches, report, scoring, watch
+from apps.weather import baseline, batches, explain, report, scoring, watch
 from apps.weather.cleaning import DAY
 from apps.weather.config import Config
 from apps.weather.data import Series, forecast_columns, statistics
@@ -102,6 +102,8 @@ def train(config: Config, series: Series) -> Path:
         metrics = training.describe("weather", config, experiment, resume) | evaluation
         place = experiment.forecast.index(series.target)
         report.plot_forecasts(run.path / "plots", series, errors["network"], servable, place)
+        worst = series.origins.test[report.worst_windows(errors["network"], series.origins.test, series.windows)[0]]
+        explain.draw_worst(run.path / "plots" / "worst_explained.png", servable, series, place, int(worst))
         report.write(run.path, metrics, series, errors, float(experiment.deviation[series.target]))
         path = run.finish(metrics)
     announce(path, metrics, report.scores(metrics), "make weather-predict ARGS='--data new.csv'")
