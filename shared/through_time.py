@@ -69,10 +69,10 @@ class GradientThroughTime(EpochPictures):
 
 def gradient_through_time(model: keras.Model, inputs, targets, loss: Callable) -> dict[str, np.ndarray]:
     """What `measure_gradient` gives, for once."""
-    return measure_gradient(model, loss)(inputs, targets)
+    return measure_gradient(model, loss, compiled=False)(inputs, targets)
 
 
-def measure_gradient(model: keras.Model, loss: Callable) -> Callable:
+def measure_gradient(model: keras.Model, loss: Callable, compiled: bool = True) -> Callable:
     """Norm of the gradient of the loss with respect to the state at every step, for each recurrent layer and direction.
 
     The state is what a layer hands on to its next step (h; of an LSTM, h and c), the gradient the whole one, over all paths
@@ -85,9 +85,10 @@ def measure_gradient(model: keras.Model, loss: Callable) -> Callable:
     Args:
         model: see `shared.directions.with_recurrence`.
         loss: a function of (targets, outputs) to losses of any shape, which are summed; see `last_step_cross_entropy`.
+        compiled: worth its time if the function is called again and again.
 
     Returns:
-        A compiled function of (a batch of inputs, the targets). It gives by the layer's name, of a `Bidirectional` by
+        A function of (a batch of inputs, the targets). It gives by the layer's name, of a `Bidirectional` by
         "<name>/forward" and "<name>/backward", `(batch, time)`: the norm over the units. The steps stand in the order in which
         the layer reads, and every row ends with its last step, which a backward layer has at the start of the sequence; NaN in
         front of what is shorter, where the mask hid steps.
@@ -109,17 +110,19 @@ def measure_gradient(model: keras.Model, loss: Callable) -> Callable:
     probe = with_recurrence(model, run)
     probe = keras.Model(probe.input, [probe.output, added, shown])
 
-    @tf.function(reduce_retracing=True)
     def compute(inputs, targets):
         with tf.GradientTape() as tape:
             outputs, zeros, masks = probe(inputs, training=False)
             total = ops.sum(loss(targets, outputs))
-        gradients = tape.gradient(total, zeros, unconnected_gradients="zero")
-        return {name: ops.norm(gradient, axis=2) for name, gradient in gradients.items()}, masks
+        return tape.gradient(total, zeros, unconnected_gradients="zero"), masks
+
+    compute = tf.function(compute, reduce_retracing=True) if compiled else compute
 
     def measure(inputs, targets):
-        norms, masks = compute(keras.tree.map_structure(ops.convert_to_tensor, inputs), targets)
-        return {name: in_reading_order(np.array(norms[name]), np.array(masks[name]), name in backwards) for name in added}
+        gradients, masks = compute(keras.tree.map_structure(ops.convert_to_tensor, inputs), targets)
+        # In 64 bits: the square of 1e-21 is 0 in 32.
+        norms = {name: np.linalg.norm(np.array(gradient, np.float64), axis=2) for name, gradient in gradients.items()}
+        return {name: in_reading_order(norms[name], np.array(masks[name]), name in backwards) for name in added}
 
     return measure
 

@@ -16,7 +16,7 @@ import pytest
 import requests
 import tensorflow as tf
 
-from shared import state_plots
+from shared import context, state_plots, through_time
 from shared.plots import plt
 
 REPOSITORY = Path(__file__).parent.parent
@@ -33,9 +33,10 @@ tf.config.set_logical_device_configuration(
 
 @pytest.fixture(autouse=True, scope="session")
 def small_plots():
-    """Drawing is a good part of a tiny run's time."""
+    """Drawing is a good part of a tiny run's time, and so is what is drawn."""
     plt.rcParams["figure.dpi"] = 40
     state_plots.MAX_LABELS = 10
+    context.LONGEST, context.ROWS, through_time.ROWS = 4, 16, 4
 
 
 @pytest.fixture(autouse=True)

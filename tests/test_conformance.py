@@ -35,16 +35,19 @@ REPOSITORY = Path(__file__).parent.parent
 FILES = (
     "README.md",
     "__main__.py",
+    "answers.py",
     "baseline.py",
     "check.py",
     "config.py",
     "data.py",
+    "explain.py",
     "export.py",
     "model.py",
     "predict.py",
     "report.py",
     "serve.py",
     "train.py",
+    "watch.py",
 )
 FUNCTIONS = {
     "data": ("load",),
@@ -55,6 +58,8 @@ FUNCTIONS = {
     "serve": ("serve_run", "add_routes"),
     "check": ("check", "look"),
     "report": ("write",),
+    "watch": ("callbacks",),
+    "explain": ("Explainer", "load"),
     "__main__": ("train", "check", "predict", "export", "serve"),
 }
 CHANGES = "## To make it yours, change these places"
@@ -390,7 +395,7 @@ def test_without_network_the_sample_stands_in(app, capsys):
 
 def test_check_tells_what_the_data_holds_and_how_long_training_takes(app, monkeypatch, capsys):
     monkeypatch.setattr(training, "time_steps", lambda experiment: 12.5)
-    app.commands.check([*app.smoke])
+    app.commands.check([*SMOKE])
     printed = capsys.readouterr().out
     assert "sample: " in printed
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines() if "│" in line]

@@ -67,6 +67,15 @@ def test_rows_of_different_length_count_as_far_back_as_half_of_them_go():
     assert through_time.steps_to_1_percent(rows) == 3  # 0.2 ** 3 = 0.008
 
 
+def test_norms_far_below_the_square_root_of_the_smallest_number_are_told():
+    """0.1 for each step back: 1e-25 of the last, whose square 32 bits do not hold."""
+    inputs = keras.Input((26, 1))
+    cell = keras.layers.SimpleRNN(2, activation="linear", recurrent_initializer=keras.initializers.Identity(0.1))
+    model = keras.Model(inputs, cell(inputs))
+    norms = gradient_through_time(model, np.ones((1, 26, 1), "float32"), None, lambda _, h: keras.ops.sum(h, axis=1))
+    np.testing.assert_allclose(next(iter(norms.values()))[0], 2**0.5 * 0.1 ** np.arange(25, -1, -1), rtol=1e-4)
+
+
 def test_a_few_large_rows_do_not_move_what_is_shown():
     """Nine rows fall by a half each step, one is a million times larger and does not fall, one was given no weight."""
     rows = np.tile(0.5 ** np.arange(19.0, -1, -1), (11, 1))

@@ -1,4 +1,4 @@
-"""Watch all runs in a browser, or with APP=sentiment those of one app"""
+"""Watch all runs in a browser, or with APP=... those of one app"""
 
 import contextlib
 import io

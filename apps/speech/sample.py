@@ -4,6 +4,7 @@ A voice is a pulse train, filtered by the resonances (formants) of a throat whos
 and bursts are filtered noise (Klatt, 1980, much reduced). The frequencies are those of Peterson and Barney (1952).
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -102,7 +103,11 @@ def _voiced(track: np.ndarray, volume: np.ndarray, voice: Voice, rng: np.random.
 def _add_hiss(waveform: np.ndarray, sound: str, start: float, seconds: float, rng: np.random.Generator) -> None:
     low, high, loudness, _ = HISSED[sound]
     first, count = int(start * RATE), int(seconds * RATE)
-    band = signal.butter(2, (low, high), "bandpass", fs=RATE, output="sos")
-    noise = signal.sosfilt(band, rng.normal(size=count + 200))[200:]
+    noise = signal.sosfilt(_bandpass(low, high), rng.normal(size=count + 200))[200:]
     piece = slice(first, min(first + count, len(waveform)))
     waveform[piece] += (loudness * 5 * noise * np.hanning(count))[: piece.stop - first]
+
+
+@functools.cache
+def _bandpass(low: float, high: float) -> np.ndarray:
+    return signal.butter(2, (low, high), "bandpass", fs=RATE, output="sos")

@@ -90,7 +90,7 @@ def _loss_by_context(config: Config, experiment, folder: Path) -> context.LossBy
     """Of windows from all of validation, each of 256 characters, which start from a state of zeros."""
     text = experiment.data.validation.characters
     length = min(context.LONGEST, len(text) - 1)
-    starts = np.linspace(0, len(text) - 1 - length, context.ROWS // 4).astype(int)
+    starts = np.linspace(0, len(text) - 1 - length, context.ROWS // 8).astype(int)
     windows = text[starts[:, None] + np.arange(length + 1)].astype("int32")
     inputs = {"ids": windows[:, :-1], "states": zero_states(config, len(windows))}
 
