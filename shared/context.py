@@ -84,8 +84,8 @@ def plot_losses(axes, losses: dict[int, float]) -> None:
     """Losses over the steps of context, see `losses_by_context`."""
     *contexts, longest = losses
     labels = [*map(str, contexts), f"all {longest}"]
-    axes.plot(labels, losses.values(), "o-", color="C0", label="the state is reset so many steps before")
-    axes.axhline(losses[longest], color="black", linestyle="--", linewidth=1, label="it is never reset")
+    axes.plot(labels, losses.values(), "o-", color="C0", label="the state is zero so many steps before")
+    axes.axhline(losses[longest], color="black", linestyle="--", linewidth=1, label="all of the past is known")
     axes.set(xlabel="steps of context", ylabel="loss on validation")
     axes.legend()
 

@@ -28,7 +28,7 @@ def save_figure(figure, file: Path, title: str) -> None:
             base = axis.get_transform().base
             axis.set_major_formatter(LogFormatter(base))
             axis.set_minor_formatter(LogFormatter(base, labelOnlyBase=False))
-    figure.suptitle(title)
+    figure.suptitle(title, y=1 - 0.1 / figure.get_figheight())  # inches: a fraction would lie among the panels of a tall one
     figure.tight_layout()
     figure.savefig(file)
     plt.close(figure)

@@ -162,8 +162,12 @@ class EpochPictures(keras.callbacks.Callback):
                 tf.summary.scalar(f"{self.group}/{name}", figure)
 
     def write_plots(self) -> dict[str, float]:
-        """Into the run's `plots/`; call it when the network has the weights that are kept. Returns the figures."""
-        return self.look(self.folder / "plots", "The kept epoch")[1]
+        """Into the run's `plots/`; call it when the network has the weights that are kept. Logs and returns the figures."""
+        _, figures = self.look(self.folder / "plots", "The kept epoch")
+        with tf.summary.create_file_writer(str(self.folder / "logs" / "report")).as_default(step=0):
+            for name, figure in figures.items():
+                tf.summary.scalar(f"{self.group}/{name}", figure)
+        return figures
 
 
 def hparams_to_tensorboard(folder: Path, metrics: dict[str, Any]) -> None:

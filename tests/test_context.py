@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 from shared import context, rnn
@@ -123,6 +124,11 @@ def test_callback_draws_the_kept_epoch(tmp_path):
     expected = losses_by_context({1: reset_every(model, 1), 2: reset_every(model, 2), 5: model}, *callback.batch)
     assert callback.write_plots() == {"context_needed": context_needed(expected)}
     assert (tmp_path / "plots" / "loss_by_context.png").exists()
+    [events] = (tmp_path / "logs" / "report").glob("events*")
+    logged = [value for event in tf.compat.v1.train.summary_iterator(str(events)) for value in event.summary.value]
+    assert [(one.tag, tf.make_ndarray(one.tensor)) for one in logged] == [
+        ("3_recurrence/context_needed", context_needed(expected))
+    ]
     _, axes = plt.subplots()
     context.plot_losses(axes, expected)
     np.testing.assert_allclose(axes.get_lines()[0].get_ydata(), [*expected.values()])

@@ -130,7 +130,7 @@ def test_tensorboard_has_scalars_plots_mistakes_and_embeddings(finished_run):
     [text] = accumulator.Tensors("confident mistakes")
     lines = text.tensor_proto.string_val[0].decode().splitlines()
     assert all(re.match(r"- \*\*\S+\*\*, predicted \S+ [01]\.\d{4}: ", line) for line in lines[::2]), lines
-    assert all(re.match(r"  - '.+' [+-]0\.\d{3}", line) for line in lines[1::2]), lines
+    assert all(re.match(r"    - '.+' [+-]0\.\d{3}", line) for line in lines[1::2]), lines
 
 
 def test_the_loss_of_the_answer_is_that_of_the_mean_over_the_paths():

@@ -61,7 +61,7 @@ def write(folder: Path, metrics: dict, test: Reviews, probabilities: dict[str, n
 
 def _mistake_lines(mistakes: pd.DataFrame) -> list[str]:
     return [
-        f"- **{row.label}**, predicted {row.predicted} {row.probability:.4f}: {row.review}\n  - {row.reasons}"
+        f"- **{row.label}**, predicted {row.predicted} {row.probability:.4f}: {row.review}\n    - {row.reasons}"
         for row in mistakes.itertuples()
     ]
 
