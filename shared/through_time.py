@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 from shared.directions import with_recurrence
+from shared.gradients import read_scalar
 from shared.plots import plt, save_figure
 from shared.tensorboard import EpochPictures
 
@@ -43,7 +44,7 @@ class GradientThroughTime(EpochPictures):
     def on_train_begin(self, logs=None):
         *_, loss = self.batch
         self.measure = measure_gradient(self.model, loss)
-        if int(self.model.optimizer.iterations) == 0:  # else there is no untrained network
+        if read_scalar(self.model.optimizer.iterations) == 0:  # else there is no untrained network
             self.untrained = self._norms()
 
     def look(self, folder: Path, title: str) -> tuple[list[Path], dict[str, float]]:
