@@ -117,7 +117,7 @@ def measure_gradient(model: keras.Model, loss: Callable, compiled: bool = True) 
             total = ops.sum(loss(targets, outputs))
         return tape.gradient(total, zeros, unconnected_gradients="zero"), masks
 
-    compute = tf.function(compute, reduce_retracing=True) if compiled else compute
+    compute = tf.function(compute, reduce_retracing=True, autograph=False) if compiled else compute
 
     def measure(inputs, targets):
         gradients, masks = compute(keras.tree.map_structure(ops.convert_to_tensor, inputs), targets)
