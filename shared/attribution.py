@@ -11,6 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from shared.directions import rebuilt
+
 POINTS = (16, 32, 64, 128, 256, 512)  # on the line, more and more until the parts add up
 TOLERANCE = 0.01  # of the difference between the two outputs
 EPSILON = float(np.finfo(np.float32).eps)
@@ -46,7 +48,7 @@ class IntegratedGradients:
 
     def __init__(self, model: keras.Model):
         self.model = model
-        self.compute = tf.function(self._compute, reduce_retracing=True)
+        self.compute = tf.function(self._compute, reduce_retracing=True, autograph=False)
 
     def __call__(self, inputs: dict[str, np.ndarray], baselines: dict[str, np.ndarray], number: int = 0) -> Attribution:
         """Explain one output.
@@ -111,9 +113,8 @@ def cut(model: keras.Model, names: list[str]) -> tuple[keras.Model, keras.Model]
             inside[layer.name] = output
         return output
 
-    uncompiled = keras.Model(model.input, model.output)  # else the optimizer and the loss would be cloned, too
-    clone = keras.models.clone_model(uncompiled, clone_function=lambda layer: layer, call_function=call)
-    inputs = {tensor.name: tensor for tensor in clone.inputs}
-    behind = keras.Model([*inputs.values(), *inside.values()], clone.output)
+    again = rebuilt(model, call)
+    inputs = {tensor.name: tensor for tensor in again.inputs}
+    behind = keras.Model([*inputs.values(), *inside.values()], again.output)
     named = {name: keras.Input(batch_shape=one.shape, dtype=one.dtype, name=name) for name, one in (inputs | inside).items()}
     return keras.Model(inputs, inside), keras.Model(named, behind([*named.values()]))

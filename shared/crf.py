@@ -54,7 +54,6 @@ class CRF(keras.layers.Layer):
         return super().get_config() | {"allowed": allowed}
 
 
-@keras.saving.register_keras_serializable("shared.crf")
 class CRFLoss(keras.losses.Loss):
     """Minus the log-likelihood of the tags, per step: summed over the rows, divided by their steps.
 

@@ -35,11 +35,16 @@ def with_recurrence(model: keras.Model, run: Callable) -> keras.Model:
             states = keras.tree.flatten(given)
         return _call(layer, run, sequence, options.get("mask"), states)
 
-    uncompiled = keras.Model(model.input, model.output)  # else the optimizer and the loss would be cloned, too
-    clone = keras.models.clone_model(uncompiled, clone_function=lambda layer: layer, call_function=call)
+    again = rebuilt(model, call)
     if not replaced:
         raise ValueError(f"model {model.name} has no SimpleRNN, GRU or LSTM: no recurrent layer that can be looked into")
-    return clone
+    return again
+
+
+def rebuilt(model: keras.Model, call: Callable) -> keras.Model:
+    """A functional model built again from its own layers and weights, each layer called by `call(layer, *args, **options)`."""
+    uncompiled = keras.Model(model.input, model.output)  # else the optimizer and the loss would be cloned, too
+    return keras.models.clone_model(uncompiled, clone_function=lambda layer: layer, call_function=call)
 
 
 def _call(layer, run: Callable, sequence, mask, states):

@@ -54,7 +54,7 @@ class GradientMonitor(keras.callbacks.Callback):
         mean = read_scalar(optimizer.epoch_norm_sum) / steps
         largest = read_scalar(optimizer.epoch_norm_max)
         clipped = read_scalar(optimizer.epoch_clipped) / steps
-        by_layer = self._norm_by_layer(steps)
+        by_layer = norms_by_layer(self.model, optimizer.epoch_square_sums.numpy() / steps)
         if logs is not None:
             logs |= {"gradient_norm": mean, "gradient_norm_max": largest, "clipped_fraction": clipped}
             if optimizer.clipping != "none":
@@ -63,13 +63,6 @@ class GradientMonitor(keras.callbacks.Callback):
         self._warn_of_vanishing(by_layer)
         self._warn_of_exploding(mean, largest)
         self._warn_of_constant_clipping(clipped)
-
-    def _norm_by_layer(self, steps: float) -> dict[str, float]:
-        squares: dict[str, float] = {}
-        sums = self.model.optimizer.epoch_square_sums.numpy()
-        for layer, square in zip(layer_names(self.model), sums, strict=True):
-            squares[layer] = squares.get(layer, 0.0) + float(square)
-        return {layer: (square / steps) ** 0.5 for layer, square in squares.items()}
 
     def _warn_of_vanishing(self, by_layer: dict[str, float]) -> None:
         strongest = max(by_layer, key=by_layer.get)
@@ -153,8 +146,9 @@ class UpdateMonitor(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if batch == self._middle():
             after = self._weights()
-            norms = self._norms_by_layer(after)
-            changes = self._norms_by_layer([new - old for new, old in zip(after, self.before, strict=True)])
+            norms = norms_by_layer(self.model, [squared_norm(weight) for weight in after])
+            moved = [squared_norm(new - old) for new, old in zip(after, self.before, strict=True)]
+            changes = norms_by_layer(self.model, moved)
             if any(changes.values()):  # not a step that `checkpoints.Resume` passes over
                 self.measured = {f"weight_norm/{layer}": norm for layer, norm in norms.items()}
                 self.measured |= {f"update_ratio/{layer}": changes[layer] / norm for layer, norm in norms.items() if norm}
@@ -168,11 +162,18 @@ class UpdateMonitor(keras.callbacks.Callback):
     def _weights(self) -> list[np.ndarray]:
         return [variable.numpy() for variable in self.model.trainable_variables]
 
-    def _norms_by_layer(self, values: list[np.ndarray]) -> dict[str, float]:
-        squares: dict[str, float] = {}
-        for layer, value in zip(layer_names(self.model), values, strict=True):
-            squares[layer] = squares.get(layer, 0.0) + float(np.sum(np.square(value, dtype=np.float64)))
-        return {layer: square**0.5 for layer, square in squares.items()}
+
+def squared_norm(values: np.ndarray) -> float:
+    """In 64 bits."""
+    return float(np.sum(np.square(values, dtype=np.float64)))
+
+
+def norms_by_layer(model: keras.Model, squares) -> dict[str, float]:
+    """The norm over all variables of each layer, from the squared norm of each of `model.trainable_variables`."""
+    found: dict[str, float] = {}
+    for layer, square in zip(layer_names(model), squares, strict=True):
+        found[layer] = found.get(layer, 0.0) + float(square)
+    return {layer: square**0.5 for layer, square in found.items()}
 
 
 def layer_names(model: keras.Model) -> list[str]:

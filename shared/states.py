@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from shared.directions import rebuilt
 from shared.state_plots import CLOSED, OPEN, draw_gates, draw_states, half_lives
 from shared.tensorboard import EpochPictures
 from shared.units import draw_units
@@ -58,13 +59,12 @@ class Probe:
                 self.layers[layer.name] = layer
             return layer(*args, **options)
 
-        uncompiled = keras.Model(model.input, model.output)  # else the optimizer and the loss would be cloned, too
-        clone = keras.models.clone_model(uncompiled, clone_function=lambda layer: layer, call_function=call)
+        again = rebuilt(model, call)
         if not tensors:
             raise ValueError(f"model {model.name} has no SimpleRNN, GRU or LSTM")
         if any(layer.stateful for layer in self.layers.values()):
             raise ValueError(f"model {model.name} is stateful: probe one that gets its state passed in")
-        self.inputs_of_layers = keras.Model(clone.input, tensors)
+        self.inputs_of_layers = keras.Model(again.input, tensors)
 
     def __call__(self, inputs) -> dict[str, Recording]:
         """Of a batch of the model's inputs, by the layer's name; of a `Bidirectional`, "<name>/forward" and "/backward"."""

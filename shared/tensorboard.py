@@ -161,13 +161,12 @@ class EpochPictures(keras.callbacks.Callback):
             for name, figure in figures.items():
                 tf.summary.scalar(f"{self.group}/{name}", figure)
 
-    def write_plots(self) -> dict[str, float]:
-        """Into the run's `plots/`; call it when the network has the weights that are kept. Logs and returns the figures."""
+    def write_plots(self) -> None:
+        """Into the run's `plots/`, the figures into its logs; call it when the network has the weights that are kept."""
         _, figures = self.look(self.folder / "plots", "The kept epoch")
         with tf.summary.create_file_writer(str(self.folder / "logs" / "report")).as_default(step=0):
             for name, figure in figures.items():
                 tf.summary.scalar(f"{self.group}/{name}", figure)
-        return figures
 
 
 def hparams_to_tensorboard(folder: Path, metrics: dict[str, Any]) -> None:

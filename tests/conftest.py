@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from shared import context, state_plots, through_time
 from shared.plots import plt
+from shared.tensorboard import EpochPictures
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -37,6 +38,20 @@ def small_plots():
     plt.rcParams["figure.dpi"] = 40
     state_plots.MAX_LABELS = 10
     context.LONGEST, context.ROWS, through_time.ROWS = 4, 16, 4
+
+
+@pytest.fixture(autouse=True, scope="module")
+def watching(request):
+    """What is drawn of the recurrence takes half of a tiny run's time: it is left out where a module does not look at it.
+
+    Modules that do say so: WATCHED = True.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if not getattr(request.module, "WATCHED", False):
+            patch.setattr(EpochPictures, "on_epoch_end", lambda *_: None)
+            patch.setattr(EpochPictures, "write_plots", lambda *_: None)
+            patch.setattr(through_time.GradientThroughTime, "on_train_begin", lambda *_: None)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -27,6 +27,8 @@ from apps.weather.config import PRESETS as WEATHER
 from apps.weather.model import unforced
 from shared import plots
 
+WATCHED = True
+
 
 def with_units(config, units=4, **settings):
     return replace(config, recurrent=replace(config.recurrent, units=units), **settings)

@@ -31,6 +31,8 @@ from shared import cli, runs, serve, settings, training
 from shared.inference import ONNX
 from tools import list_apps
 
+WATCHED = True
+
 REPOSITORY = Path(__file__).parent.parent
 FILES = (
     "README.md",

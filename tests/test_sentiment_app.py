@@ -28,6 +28,8 @@ from apps.sentiment.config import PRESETS
 from shared import classification, cli, runs, training
 from shared.cli import UserError
 
+WATCHED = True
+
 REPOSITORY = Path(__file__).parent.parent
 SMOKE = PRESETS["smoke"]
 TINY = replace(

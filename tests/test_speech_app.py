@@ -26,6 +26,8 @@ from shared import classification, cli, runs
 from shared.cli import UserError
 from tools import runs as table
 
+WATCHED = True
+
 RATE = 16_000
 SMOKE = PRESETS["smoke"]
 TINY = replace(

@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from shared import rnn, state_plots, states, tensorboard
 
+WATCHED = True
+
 FEATURES, UNITS, STEPS, ROWS = 3, 4, 6, 2
 
 
@@ -218,7 +220,8 @@ def test_callback_writes_pictures_every_few_epochs_and_plots_at_the_end(cell, na
         for event in tf.compat.v1.train.summary_iterator(str(file))
         for value in event.summary.value
     ]
-    figures = callback.write_plots()
+    callback.write_plots()
+    figures = states.figures(states.Probe(model)(sequences()))
     gates = [f"gate_{what}/layer/{gate}" for what in ("mean", "shut", "open") for gate in ("input", "forget", "output")]
     assert sorted(figures) == sorted([*gates * (cell == "lstm"), "half_life/layer"])
     assert sorted(written) == sorted((f"3_recurrence/{name}", step) for name in [*names, *figures] for step in (0, 2))

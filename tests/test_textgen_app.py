@@ -28,6 +28,8 @@ from shared import runs
 from shared.cli import UserError
 from tools import runs as table_of_runs
 
+WATCHED = True
+
 REPOSITORY = Path(__file__).parent.parent
 TEXT = "".join(f"{n} green bottles hanging on the wall, and if one should fall: {n - 1}.\n" for n in range(60, 0, -1))
 TINY = replace(

@@ -25,6 +25,8 @@ from shared import runs
 from shared.cli import UserError
 from shared.training import Training
 
+WATCHED = True
+
 REPOSITORY = Path(__file__).parent.parent
 TINY = replace(
     DEFAULT,

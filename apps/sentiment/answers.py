@@ -49,7 +49,7 @@ class AnswerByWord(EpochPictures):
 def ids_of_prefixes(vectorizer: keras.Model, words: list[str]) -> dict:
     """The network's inputs for the first word, the first two and so on, a row each; the words are normalised.
 
-    All are computed anew: the backward direction of the recurrence starts at the last word of each.
+    Each is computed by itself: the backward direction of the recurrence starts at the last word of each.
     """
     prefixes = [" ".join(words[: number + 1]) for number in range(len(words))]
     return {name: ids.to_tensor() for name, ids in text.vectorize(vectorizer, prefixes).items()}

@@ -1,4 +1,4 @@
-"""What is watched while the network trains, and drawn of the epoch that is kept: its state and gates on an example."""
+"""What is drawn while the network trains, and of the epoch that is kept: its recurrence from inside, its answers."""
 
 from pathlib import Path
 

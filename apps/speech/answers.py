@@ -60,9 +60,8 @@ class ConfusionByEpoch(EpochPictures):
         save_figure(draw_counts(counts, self.class_names), picture, f"{title}: validation")
         return [picture], {}
 
-    def write_plots(self) -> dict[str, float]:
+    def write_plots(self) -> None:
         """Nothing: the counts are those of the last epoch, and the report has the matrix on test."""
-        return {}
 
 
 class AnswerOverTime(EpochPictures):

@@ -1,4 +1,4 @@
-"""What is watched while the network trains, and drawn of the epoch that is kept: state, gates, gradient through time."""
+"""What is drawn while the network trains, and of the epoch that is kept: its recurrence from inside, its answers."""
 
 import re
 from pathlib import Path

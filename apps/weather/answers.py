@@ -53,9 +53,8 @@ class Forecasts(EpochPictures):
         save_figure(figure, picture, f"{title}: validation, {self.series.columns[self.series.target]}{intervals}")
         return [picture], {}
 
-    def write_plots(self) -> dict[str, float]:
+    def write_plots(self) -> None:
         """Nothing: the report draws calibrated forecasts of test."""
-        return {}
 
 
 def spread(origins: np.ndarray) -> np.ndarray:
