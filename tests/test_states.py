@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from shared import rnn, state_plots, states, tensorboard
+from shared import rnn, state_plots, states, tensorboard, through_time
 
 WATCHED = True
 
@@ -237,3 +237,27 @@ def test_labels_that_fit_no_layer_end_the_training_before_it_begins(tmp_path):
         model.fit(
             sequences(), np.ones((ROWS, UNITS)), verbose=0, callbacks=[states.States(sequences(), ["a", "b"], {}, tmp_path)]
         )
+
+
+def test_a_training_that_is_watched_ends_with_the_same_weights(tmp_path):
+    """Pictures of the state and of the gradient take nothing from the random numbers of dropout and order."""
+    (tmp_path / "logs" / "train").mkdir(parents=True)
+    x, y = sequences(), np.ones(ROWS)
+
+    def train(*callbacks):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((STEPS, FEATURES))
+        model = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.GRU(UNITS)(keras.layers.Dropout(0.5)(inputs))))
+        model.compile("adam", "mse")
+        model.fit(x, y, epochs=2, batch_size=1, verbose=0, callbacks=callbacks)
+        return model.get_weights()
+
+    def loss(targets, outputs):
+        return keras.ops.square(outputs[:, 0] - targets)
+
+    watched = train(
+        states.States(x, [*"letter"], {"an input": x[..., 0]}, tmp_path),
+        through_time.GradientThroughTime(x, y.astype("float32"), loss, tmp_path),
+    )
+    for one, other in zip(watched, train(), strict=True):
+        np.testing.assert_array_equal(one, other)
