@@ -102,14 +102,14 @@ def batches_by_length(features, labels, batch_size: int, seed: int, first_epoch:
 
     Args:
         features: a dict of `tf.RaggedTensor`s with n rows each; the buckets are made by the lengths of the first.
-        labels: `(n,)`.
+        labels: `(n,)`, or ragged, `(n, None)`.
         batch_size: rows in a batch.
         seed: of the order.
         first_epoch: number of the first epoch, counted from 0.
         replicas: see `indices_by_length`.
 
     Returns:
-        A `tf.data.Dataset` of (features padded with 0 on the right, labels).
+        A `tf.data.Dataset` of (features padded with 0 on the right, labels, ragged ones padded with -1).
     """
     lengths = _lengths(features)
 
@@ -135,10 +135,11 @@ def _lengths(features) -> np.ndarray:
 
 
 def _gather(features, labels, order, num_batches: int):
-    labels = tf.convert_to_tensor(labels)
+    labels = labels if isinstance(labels, tf.RaggedTensor) else tf.convert_to_tensor(labels)
 
     def batch(indices):
         padded = {name: tf.gather(ragged, indices).to_tensor() for name, ragged in features.items()}
-        return padded, tf.gather(labels, indices)
+        chosen = tf.gather(labels, indices)
+        return padded, chosen.to_tensor(-1) if isinstance(chosen, tf.RaggedTensor) else chosen
 
     return prepared_ahead(order, tf.TensorSpec([None], tf.int64), num_batches, batch)

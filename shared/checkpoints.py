@@ -26,7 +26,7 @@ class BestWeights(keras.callbacks.Callback):
         super().__init__()
         self.file = Path(folder) / "best.weights.npz"
         self.monitor = monitor
-        self.mode = "max" if "accuracy" in monitor else "min"
+        self.mode = "max" if "accuracy" in monitor or "f1" in monitor else "min"
         self.best = self.best_loss = self.best_epoch = None
 
     def on_epoch_end(self, epoch, logs=None):

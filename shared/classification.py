@@ -108,7 +108,7 @@ def draw_counts(counts: np.ndarray, class_names):
     """A confusion matrix `(classes, classes)`, a row for each label, as a figure."""
     classes = len(class_names)
     figure, axes = plt.subplots(figsize=(0.45 * classes + 3.5, 0.4 * classes + 2.8))
-    rotation = "vertical" if classes > 5 else "horizontal"
+    rotation = "vertical" if classes > 5 or max(map(len, class_names)) > 8 else "horizontal"
     metrics.ConfusionMatrixDisplay(counts, display_labels=class_names).plot(ax=axes, cmap="Blues", xticks_rotation=rotation)
     return figure
 

@@ -49,6 +49,20 @@ def override(program: str, start: ConfigType, description: str, args: list[str])
     return tyro.cli(type(start), prog=program, default=start, args=args, description=description, config=flat)
 
 
+def standard_input() -> list[str]:
+    """The lines of standard input.
+
+    Raises:
+        UserError: if it is not UTF-8.
+    """
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"Standard input is not UTF-8 (byte {error.start}). Convert it first: iconv -f latin1 -t utf-8"
+        ) from None
+
+
 def run_command(description: str, commands: Mapping[str, Callable[[list[str]], None]], args: list[str] | None = None) -> None:
     """`python -m apps.<app> <command> ...`: call the command with the arguments after it, as `run` does.
 

@@ -1,5 +1,6 @@
 """Is the network better than the baseline, or are there too few examples to decide? A paired bootstrap over test examples."""
 
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -45,10 +46,31 @@ def paired_bootstrap(network: np.ndarray, baseline: np.ndarray, higher_is_better
     differences = (np.asarray(network, np.float64) - baseline) * (1 if higher_is_better else -1)
     firsts = np.arange(0, len(differences), block)
     sums, sizes = np.add.reduceat(differences, firsts), np.diff([*firsts, len(differences)])
+    means = [sums[drawn].sum() / sizes[drawn].sum() for drawn in _draws(len(sums), seed)]
+    return _lead(differences.mean(), means)
+
+
+def paired_bootstrap_of_totals(network: np.ndarray, baseline: np.ndarray, score: Callable, seed: int = 0) -> Lead:
+    """The same for a score of all examples together, such as F1, which no mean over the examples gives.
+
+    Args:
+        network: `(n, counts)`, what is counted in each example.
+        baseline: the same, of the same examples in the same order.
+        score: from the totals, an argument for each of the counts; the more, the better.
+        seed: of the draws.
+    """
+
+    def lead(rows) -> float:
+        return score(*network[rows].sum(axis=0)) - score(*baseline[rows].sum(axis=0))
+
+    return _lead(lead(slice(None)), [lead(drawn) for drawn in _draws(len(network), seed)])
+
+
+def _draws(examples: int, seed: int) -> Iterator[np.ndarray]:
     rng = np.random.default_rng(seed)
-    means = np.empty(RESAMPLES)
-    for number in range(RESAMPLES):
-        drawn = rng.integers(len(sums), size=len(sums))
-        means[number] = sums[drawn].sum() / sizes[drawn].sum()
-    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Lead(float(differences.mean()), float(low), float(high))
+    return (rng.integers(examples, size=examples) for _ in range(RESAMPLES))
+
+
+def _lead(lead: float, resampled: list[float]) -> Lead:
+    low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Lead(float(lead), float(low), float(high))

@@ -6,6 +6,7 @@ The score of a sequence is the sum of its emissions, one per step, and of its tr
     start[a] + emission[0, a] + transition[a, b] + emission[1, b] + ... + end[z]
 
 Its probability is exp(score) over the sum of exp(score) of all sequences, which the forward algorithm adds up step by step.
+The likeliest sequence, and the probability of a tag, are found in chain.py.
 Masks are `(batch, time)`, True where there is data, padding on the right; no row may be all False.
 """
 
@@ -40,7 +41,10 @@ class CRF(keras.layers.Layer):
 
     def call(self, emissions):
         """Emissions `(batch, time, tags)`, unchanged."""
-        return emissions
+        return ops.copy(emissions)  # the tensor itself would take its mask along, see `compute_mask`
+
+    def compute_mask(self, *_):
+        """None: the loss takes from the tags what is padding."""
 
     def scores(self):
         """Transitions `(tags, tags)`, start `(tags,)` and end `(tags,)`."""
@@ -96,50 +100,33 @@ def path_score(emissions, tags, mask, transitions, start, end):
 
 
 def log_partition(emissions, mask, transitions, start, end):
-    """Logarithm of the sum of exp(score) over all sequences, `(batch,)`, by the forward algorithm.
+    """Logarithm of the sum of exp(score) over all sequences, `(batch,)`, by the forward algorithm, which is a recurrence."""
+    later, shown = emissions[:, 1:], mask[:, 1:]
+    later, shown = ops.pad(later, [[0, 0], [0, 1], [0, 0]]), ops.pad(shown, [[0, 0], [0, 1]])  # one step at least
+    _, forward = keras.layers.RNN(ForwardCell(transitions), return_state=True)(
+        later, mask=shown, initial_state=start + emissions[:, 0]
+    )
+    return ops.logsumexp(forward + end, axis=1)
+
+
+class ForwardCell(keras.layers.Layer):
+    """One step of the forward algorithm: the state is the log-sum of exp(score) of all beginnings that end with a tag.
 
     A step is a matrix product of probabilities, scaled by their largest: as exact as the sum of exponentials, and many times
     cheaper. What is less likely than the likeliest by a factor of 1e37 counts as that.
     """
-    factors = ops.exp(transitions)
 
-    def step(forward, inputs):
-        emission, shown = inputs
+    def __init__(self, transitions):
+        super().__init__(dtype="float32")
+        self.factors = ops.exp(transitions)
+        self.state_size = self.output_size = transitions.shape[0]
+
+    def call(self, emissions, states):
+        """Emissions `(batch, tags)` and the state `(batch, tags)` to the new state, twice: it is also the output."""
+        [forward] = states
         largest = ops.stop_gradient(ops.max(forward, axis=1, keepdims=True))
-        reached = ops.log(ops.maximum(ops.matmul(ops.exp(forward - largest), factors), SMALLEST)) + largest + emission
-        return ops.where(shown[:, None], reached, forward), None
-
-    forward, _ = ops.scan(step, start + emissions[:, 0], _steps(emissions, mask))
-    return ops.logsumexp(forward + end, axis=1)
-
-
-def viterbi(emissions, mask, transitions, start, end):
-    """The likeliest tags `(batch, time)`, 0 where there is padding, and their scores `(batch,)`."""
-    emissions = ops.cast(emissions, "float32")
-
-    def forward_step(best, inputs):
-        emission, shown = inputs
-        candidates = best[:, :, None] + transitions
-        reached = ops.max(candidates, axis=1) + emission
-        # On TensorFlow, Keras 3.15 collects a scan's outputs in the dtype of what is carried.
-        return ops.where(shown[:, None], reached, best), ops.cast(ops.argmax(candidates, axis=1), "float32")
-
-    def backward_step(tag, inputs):
-        came_from, shown = inputs
-        before = ops.take_along_axis(came_from, tag[:, None], axis=1)[:, 0]
-        return ops.where(shown, before, tag), tag
-
-    steps = _steps(emissions, mask)
-    best, came_from = ops.scan(forward_step, start + emissions[:, 0], steps)
-    last = ops.cast(ops.argmax(best + end, axis=1), "int32")
-    first, later = ops.scan(backward_step, last, (ops.cast(came_from, "int32"), steps[1]), reverse=True)
-    tags = ops.concatenate([first[:, None], ops.transpose(later)], axis=1)
-    return ops.where(mask, tags, 0), ops.max(best + end, axis=1)
-
-
-def _steps(emissions, mask):
-    """All but the first step, time first."""
-    return ops.transpose(emissions, (1, 0, 2))[1:], ops.transpose(mask)[1:]
+        reached = ops.log(ops.maximum(ops.matmul(ops.exp(forward - largest), self.factors), SMALLEST)) + largest + emissions
+        return reached, [reached]
 
 
 def _last_step(mask):

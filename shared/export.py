@@ -250,10 +250,12 @@ def _milliseconds(ask: Answer, examples: list) -> float:
 
 def _ask_signature(signature, exportable: Exportable) -> Answer:
     """Answers of a SavedModel."""
-    [name] = signature.structured_input_signature[1]
+    names = [*signature.structured_input_signature[1]]
 
     def ask(examples: list) -> np.ndarray:
-        [found] = signature(**{name: tf.convert_to_tensor(exportable.to_input(examples))}).values()
+        given = exportable.to_input(examples)
+        given = given if isinstance(given, dict) else dict(zip(names, [given], strict=True))
+        [found] = signature(**{name: tf.convert_to_tensor(one) for name, one in given.items()}).values()
         return found.numpy()
 
     return ask

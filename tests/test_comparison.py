@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from shared.comparison import Lead, paired_bootstrap
+from shared.comparison import Lead, paired_bootstrap, paired_bootstrap_of_totals
 
 
 def test_the_interval_is_scipys():
@@ -52,3 +52,26 @@ def test_a_lead_becomes_its_entries_of_the_metrics():
 def test_the_verdict_needs_an_interval_beyond_zero():
     verdicts = [Lead(0, low, high).verdict for low, high in ((0.1, 0.2), (-0.2, -0.1), (-0.1, 0.2), (0, 0))]
     assert verdicts == ["better", "worse", "draw", "draw"]
+
+
+def test_a_lead_in_f1_is_that_of_the_totals_and_its_interval_scipys():
+    """F1 of all examples together is not the mean of theirs."""
+    rng = np.random.default_rng(0)
+    expected = rng.integers(1, 4, 400)
+    right = [rng.binomial(expected, probability) for probability in (0.9, 0.8)]
+    network, baseline = (np.stack([one, expected, expected], axis=1) for one in right)
+
+    def f1(right, found, expected):
+        return 2 * right / (found + expected)
+
+    lead = paired_bootstrap_of_totals(network, baseline, f1)
+    assert lead.mean == pytest.approx((right[0].sum() - right[1].sum()) / expected.sum())
+
+    def statistic(rows):
+        return f1(*network[rows].sum(axis=0)) - f1(*baseline[rows].sum(axis=0))
+
+    rows = np.arange(400)
+    theirs = stats.bootstrap((rows,), statistic, n_resamples=2_000, method="percentile", rng=0, vectorized=False)
+    assert (lead.low, lead.high) == pytest.approx(tuple(theirs.confidence_interval), abs=0.004)
+    assert lead.verdict == "better"
+    assert paired_bootstrap_of_totals(network, network, f1) == Lead(0, 0, 0)

@@ -12,7 +12,7 @@ from rich.text import Text
 from apps.sentiment.config import Request
 from apps.sentiment.words import Vocabulary, in_chunks
 from shared import inference, runs
-from shared.cli import UserError
+from shared.cli import UserError, standard_input
 from shared.explaining import Pieces, check_keras, coloured, strongest, warn_if_incomplete
 
 HOW_TO_READ = """Green words push towards the label, red ones away from it.
@@ -156,17 +156,8 @@ def _read(request: Request) -> list[str]:
     else:
         if sys.stdin.isatty():
             print("A review a line, then Ctrl-D:", file=sys.stderr)
-        lines = _standard_input()
+        lines = standard_input()
     texts = [line.strip() for line in lines if line.strip()]
     if not texts:
         raise UserError("No text to judge. Give reviews as arguments, with --file, or on standard input.")
     return texts
-
-
-def _standard_input() -> list[str]:
-    try:
-        return sys.stdin.buffer.read().decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"Standard input is not UTF-8 (byte {error.start}). Convert it first: iconv -f latin1 -t utf-8"
-        ) from None
