@@ -128,6 +128,10 @@ class ResetEvery(layers.Layer):
         self.go_backwards = layer.go_backwards
         self.recurrence = layers.RNN(layer.cell, return_sequences=True, return_state=True, zero_output_for_mask=True)
 
+    def build(self, sequence_shape):
+        """(Otherwise Keras would trace a graph, to see what `call` builds.)"""
+        self.recurrence.build(sequence_shape)
+
     def call(self, sequence, mask=None, states=()):
         mask = ops.ones_like(sequence[:, :, 0], "bool") if mask is None else mask
         if self.go_backwards:
@@ -147,7 +151,7 @@ class ResetEvery(layers.Layer):
         """None: masks are passed by hand."""
 
     def compute_output_shape(self, sequence_shape):
-        """(Otherwise Keras would trace a graph, for the shapes alone.)"""
+        """(And another one, for the shapes.)"""
         cell, (batch, time, _) = self.recurrence.cell, sequence_shape
         return (batch, time, cell.output_size), *((batch, size) for size in keras.tree.flatten(cell.state_size))
 

@@ -30,5 +30,5 @@ def save_figure(figure, file: Path, title: str) -> None:
             axis.set_minor_formatter(LogFormatter(base, labelOnlyBase=False))
     figure.suptitle(title, y=1 - 0.1 / figure.get_figheight())  # inches: a fraction would lie among the panels of a tall one
     figure.tight_layout()
-    figure.savefig(file)
+    figure.canvas.print_png(file)  # `savefig` would lay out all texts once more
     plt.close(figure)

@@ -1,4 +1,5 @@
 import contextlib
+import gc
 import os
 import re
 import shutil
@@ -15,12 +16,16 @@ import numpy as np
 import pytest
 import requests
 import tensorflow as tf
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from shared import context, state_plots, through_time
 from shared.plots import plt
 from shared.tensorboard import EpochPictures
 
 REPOSITORY = Path(__file__).parent.parent
+
+gc.set_threshold(100_000, 50, 100)  # tracing makes many objects and hardly any garbage: a tenth of the time went into searching
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # two processes on two cores: more threads would only get in each other's way
     tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -40,18 +45,39 @@ def small_plots():
     context.LONGEST, context.ROWS, through_time.ROWS = 4, 16, 4
 
 
+def leave_out_looks(patch) -> None:
+    """Nothing is drawn of the recurrence."""
+    patch.setattr(EpochPictures, "on_epoch_end", lambda *_: None)
+    patch.setattr(EpochPictures, "write_plots", lambda *_: None)
+    patch.setattr(through_time.GradientThroughTime, "on_train_begin", lambda *_: None)
+
+
+def draw_one_pixel(patch) -> None:
+    """Of every figure, a file of one pixel."""
+    pixel = tf.io.encode_png(np.zeros((1, 1, 4), np.uint8)).numpy()
+    patch.setattr(Figure, "tight_layout", lambda _: None)
+    patch.setattr(FigureCanvasAgg, "print_png", lambda _, file: Path(file).write_bytes(pixel))
+
+
 @pytest.fixture(autouse=True, scope="module")
 def watching(request):
-    """What is drawn of the recurrence takes half of a tiny run's time: it is left out where a module does not look at it.
+    """Looking into the recurrence and drawing take most of a tiny run's time: both are left out where a module can do without.
 
-    Modules that do say so: WATCHED = True.
+    Modules that look say so: WATCHED = True; those whose figures have to be drawn: DRAWN = True.
     """
     with pytest.MonkeyPatch.context() as patch:
         if not getattr(request.module, "WATCHED", False):
-            patch.setattr(EpochPictures, "on_epoch_end", lambda *_: None)
-            patch.setattr(EpochPictures, "write_plots", lambda *_: None)
-            patch.setattr(through_time.GradientThroughTime, "on_train_begin", lambda *_: None)
+            leave_out_looks(patch)
+        if not getattr(request.module, "DRAWN", False):
+            draw_one_pixel(patch)
         yield
+
+
+@pytest.fixture
+def unwatched(monkeypatch):
+    """For tests that train without a look, in a module whose fixture makes a run that is looked at."""
+    leave_out_looks(monkeypatch)
+    draw_one_pixel(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

@@ -39,7 +39,7 @@ def make_model():
     keras.utils.set_random_seed(1)
     ids = keras.Input((None,), dtype="int32", name="ids")
     x = keras.layers.Embedding(20, 8, name="embedding")(ids)
-    x = rnn.recurrent_stack(x, cell="gru", units=8, dropout=0.3, mask=ids > 0, return_sequences=False)
+    x = rnn.recurrent_stack(x, cell="rnn", units=8, dropout=0.3, mask=ids > 0, return_sequences=False)
     model = keras.Model({"ids": ids}, keras.layers.Dense(2, name="outputs")(x))
     schedule = keras.optimizers.schedules.CosineDecay(0.01, 48)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

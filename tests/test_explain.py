@@ -39,6 +39,8 @@ from shared.attribution import Attribution
 from shared.cli import UserError
 from shared.settings import TableRequest
 
+DRAWN = True
+
 TEXTS = ["not a good film", "a good film", "not a bad film", "a bad film, a bad plot"] * 2
 REVIEW = "Not a good plot! A bad film, not a good film."
 

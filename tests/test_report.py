@@ -10,6 +10,8 @@ import pytest
 from shared import classification, plots, report
 from shared.comparison import Lead
 
+DRAWN = True
+
 METRICS = {
     "app": "app",
     "preset": "smoke",

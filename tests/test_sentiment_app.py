@@ -28,7 +28,7 @@ from apps.sentiment.config import PRESETS
 from shared import classification, cli, runs, training
 from shared.cli import UserError
 
-WATCHED = True
+WATCHED = DRAWN = True
 
 REPOSITORY = Path(__file__).parent.parent
 SMOKE = PRESETS["smoke"]
@@ -479,6 +479,7 @@ def test_a_killed_run_that_is_resumed_ends_as_an_uninterrupted_one(finished_run,
         assert resumed[key] == (pytest.approx(value, abs=1e-6) if isinstance(value, float) else value), key
 
 
+@pytest.mark.usefixtures("unwatched")
 def test_ctrl_c_still_evaluates_and_saves_and_no_ngrams_leaves_their_path_out(monkeypatch, capsys):
     with monkeypatch.context() as patch:
         add_callback(patch, AtEpoch(1, lambda: os.kill(os.getpid(), signal.SIGINT)))

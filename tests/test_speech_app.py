@@ -26,7 +26,7 @@ from shared import classification, cli, runs
 from shared.cli import UserError
 from tools import runs as table
 
-WATCHED = True
+WATCHED = DRAWN = True
 
 RATE = 16_000
 SMOKE = PRESETS["smoke"]

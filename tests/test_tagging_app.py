@@ -25,6 +25,8 @@ from shared.cli import UserError
 from shared.export import load_saved
 from shared.serve import make_app
 
+WATCHED = DRAWN = True
+
 SMOKE = PRESETS["smoke"]
 TINY = replace(
     SMOKE,
@@ -208,6 +210,7 @@ def test_the_predictor_answers_as_the_keras_model_for_all_test_sentences(finishe
     assert one_by_one == expected.tags[:20]
 
 
+@pytest.mark.usefixtures("unwatched")
 def test_no_crf_and_plain_tags_train_and_are_judged_by_words(tmp_path):
     """Parts of speech: no tag names a span."""
     sentences = [(["the", "dog", "runs"], ["DT", "NN", "VB"]), (["a", "cat"], ["DT", "NN"]), (["dogs", "run"], ["NN", "VB"])]

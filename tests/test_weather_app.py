@@ -21,11 +21,11 @@ from apps.weather.config import DEFAULT, PRESETS, Request
 from apps.weather.model import PinballLoss, build_model, build_servable, in_order, median_error, unforced
 from apps.weather.segments import set_linear
 from apps.weather.windows import Windows
-from shared import runs
+from shared import export, runs
 from shared.cli import UserError
 from shared.training import Training
 
-WATCHED = True
+WATCHED = DRAWN = True
 
 REPOSITORY = Path(__file__).parent.parent
 TINY = replace(
@@ -138,7 +138,7 @@ def test_figures_are_those_of_the_saved_model_in_the_datas_own_unit(beside_the_r
     assert by_step.loc[3, "last value"] == pytest.approx(np.nanmean(np.abs(last[:, 0] - targets[:, 2])), rel=1e-4)
 
 
-@pytest.mark.usefixtures("segments_of_3")
+@pytest.mark.usefixtures("segments_of_3", "unwatched")
 @pytest.mark.parametrize(
     ("head", "interval", "options"),
     [
@@ -146,7 +146,8 @@ def test_figures_are_those_of_the_saved_model_in_the_datas_own_unit(beside_the_r
         ("segments", 0.9, {"cell": "lstm"}),
     ],
 )
-def test_every_head_trains_and_is_saved(head, interval, options):
+def test_every_head_trains_and_is_saved(head, interval, options, monkeypatch):
+    monkeypatch.setattr(export, "write_after_training", lambda *_: None)  # test_weather_export.py does so with every head
     sample.make_station(days=30).to_csv("own.csv", index=False)
     tiny = replace(TINY, limit=1_500, head=head, interval=interval, recurrent=replace(TINY.recurrent, **options))
     folder = run(tiny, epochs=1)

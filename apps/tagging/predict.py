@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.progress import track
 from rich.text import Text
 
 from apps.tagging import reading
@@ -23,6 +24,7 @@ from shared.data import existing_path, new_file
 VOCABULARY = "vocabulary.json"
 SCORES = "transitions.zip"
 BATCH = 64
+AT_A_TIME = 1024  # sentences of a file, from one look at the progress bar to the next
 COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red")
 WRITTEN = (".conll", ".jsonl")
 
@@ -171,8 +173,10 @@ def _answer_file(request: Request) -> None:
         if path.suffix.lower() not in kinds:
             raise UserError(f"{flag} {path}: the name ends in one of {', '.join(kinds)}.")
     texts, sentences = _sentences(source, request.token_column)
+    check(sentences)
     predictor = Predictor(inference.find("tagging", request.run))
-    answers = predictor(sentences)
+    parts = track(range(0, len(sentences), AT_A_TIME), "Tagging", console=Console(stderr=True), transient=True)
+    answers = [answer for start in parts for answer in predictor(sentences[start : start + AT_A_TIME])]
     lines = _conll(answers) if output.suffix.lower() == ".conll" else _json_lines(answers, texts)
     beside = output.with_name(f"{output.name}.part")
     beside.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
