@@ -47,8 +47,8 @@ def answer_file(
     if output.suffix.lower() not in WRITTEN:
         raise UserError(f"--output {output}: the name ends in one of {', '.join(WRITTEN)}.")
     columns, total = _look(source, column)
-    if total <= number:
-        raise UserError(f"{source} holds no row" + (f" of shard {request.shard}." if request.shard else "."))
+    if not total:
+        raise UserError(f"{source} holds no row.")
     written, problems = 0, 0
     with (
         _Writer(output) as writer,
@@ -63,6 +63,8 @@ def answer_file(
             written += len(rows)
             problems += int(answers[PROBLEM].notna().sum()) if PROBLEM in answers else 0
             bar.advance(task, len(rows))
+        if not written:  # a shard beyond the last row
+            writer.write(_join(pd.DataFrame(columns=columns, dtype=object), answer([]), source))
     if problems:
         raise UserError(
             f"{problems:,} of {written:,} rows could not be answered; {output} says why, in the column '{PROBLEM}'."
@@ -228,7 +230,8 @@ class _Writer:
         if self.kind == ".parquet":
             self._write_parquet(table)
         elif self.kind == ".jsonl":
-            table.to_json(self.opened, orient="records", lines=True, force_ascii=False, date_format="iso")
+            if len(table):  # else pandas writes an empty line
+                table.to_json(self.opened, orient="records", lines=True, force_ascii=False, date_format="iso")
         else:
             table.to_csv(self.opened, index=False, header=self.opened.tell() == 0)
 

@@ -95,8 +95,9 @@ class TableRequest:
     """Answer only every N-th row of --file, from row K on: K/N, for example 0/8, so that N processes share the work."""
 
     def __post_init__(self):
-        if self.shard is not None and not self.file:
-            raise UserError(f"--shard is for --file; got {self.shard} without one.")
+        for name in ("shard", "output"):
+            if not self.file and (given := getattr(self, name)) != getattr(TableRequest, name):
+                raise UserError(f"--{name} is for --file; got {given} without one.")
         read_shard(self.shard)
 
 

@@ -48,7 +48,7 @@ def draw_states(file: Path, layers: dict[str, np.ndarray], labels: list[str], ti
     """A row for each layer's states `(batch, time, units)`: the first example as a heat map, the units' half-lives."""
     figure, axes = plt.subplots(len(layers), 2, figsize=(16, 3.2 * len(layers)), squeeze=False, width_ratios=[5, 1])
     for (left, right), (name, states) in zip(axes, layers.items(), strict=True):
-        figure.colorbar(plot_heat_map(left, states, labels), ax=left, pad=0.01)
+        figure.colorbar(plot_heat_map(left, states, labels), ax=left, pad=0.01, label="state")
         left.set_title(name)
         plot_memory(right, half_lives(states), states.shape[1] // 2)
     save_figure(figure, file, title)
@@ -94,13 +94,14 @@ def plot_memory(axes, half_lives: np.ndarray, longest: int) -> None:
 
 def plot_gates(axes, gates: dict[str, np.ndarray], labels: list[str]) -> None:
     """Of gates `(time, units)`: the mean over the units, and where 10 to 90 % of them lie; colours as in `plot_saturation`."""
-    for values in gates.values():
+    for name, values in gates.items():
         shown = _steps_shown(values)
         low, high = np.quantile(shown, [0.1, 0.9], axis=1)
-        [line] = axes.plot(shown.mean(axis=1))
+        [line] = axes.plot(shown.mean(axis=1), label=name)
         axes.fill_between(np.arange(len(shown)), low, high, color=line.get_color(), alpha=0.15, linewidth=0)
     axes.set(ylim=(0, 1), ylabel="gate: mean, 10 to 90 %")
     axes.margins(x=0.005)
+    axes.legend(loc="upper left", ncols=len(gates))
     label_steps(axes, labels[: len(shown)])
 
 
@@ -111,7 +112,6 @@ def plot_saturation(axes, gates: dict[str, np.ndarray]) -> None:
         axes.plot((shown < CLOSED).mean(axis=0), (shown > OPEN).mean(axis=0), ".", markersize=4, alpha=0.6, label=name)
     axes.plot([0, 1], [1, 0], color="grey", linewidth=0.5)
     axes.set(xlim=(-0.02, 1), ylim=(-0.02, 1), xlabel="fraction of steps below 0.1", ylabel="fraction above 0.9")
-    axes.legend()
 
 
 def label_steps(axes, labels: list[str]) -> None:

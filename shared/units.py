@@ -81,7 +81,7 @@ def draw_units(
     figure, axes = plt.subplots(len(units), 2, figsize=(16, 1.3 * len(units) + 1), squeeze=False, width_ratios=[80, 1])
     for (left, right), one in zip(axes, units, strict=True):
         image = plot_unit(left, layers[one.layer][0, :, one.unit], features[one.feature][0])
-        figure.colorbar(image, cax=right)
+        figure.colorbar(image, cax=right, label="state")
         followed = f"Colour: unit {one.unit} of {one.layer}. Line: {one.feature}. Correlation {one.correlation:.2f}"
         left.set_title(followed, loc="left", fontsize=11)
     shown = ~np.isnan(layers[units[0].layer][0, :, 0])

@@ -239,9 +239,28 @@ def test_a_mistake_far_down_is_found_before_anything_is_answered():
         answer_all("in.csv", "out.csv", answer=lambda texts: pytest.fail("answered"))
 
 
-def test_a_shard_without_rows():
-    with pytest.raises(UserError, match=r"in.csv holds no row of shard 7/9\."):
-        answer_all(written(".csv"), "out.csv", shard="7/9")
+@pytest.mark.parametrize("kind", [".csv", ".jsonl", ".parquet"])
+def test_a_shard_without_rows_writes_a_table_without_rows(kind):
+    """Of nine processes that share seven rows, two have nothing to do, which is no failure."""
+    assert answer_all(written(".csv"), f"whole{kind}") == 7
+    assert answer_all(written(".csv"), f"out{kind}", shard="7/9") == 0
+    if kind == ".jsonl":
+        assert Path(f"out{kind}").read_text() == ""
+    else:
+        read = pd.read_csv if kind == ".csv" else pd.read_parquet
+        assert [*read(f"out{kind}").columns] == [*read(f"whole{kind}").columns]
+        assert len(read(f"out{kind}")) == 0
+
+
+def test_a_table_without_rows():
+    Path("in.csv").write_text("text,label\n")
+    with pytest.raises(UserError, match=r"in.csv holds no row\."):
+        answer_all("in.csv", "out.csv")
+
+
+def test_output_is_for_a_file():
+    with pytest.raises(UserError, match="--output is for --file; got mine.csv without one"):
+        TableRequest(output="mine.csv")
 
 
 def test_two_processes_with_one_output_do_not_write_into_each_other():

@@ -280,6 +280,7 @@ def test_predict_files_of_every_kind(beside_the_run, tmp_path, capsys):
         (["--file", "in.pdf"], "--file in.pdf: the name ends in one of"),
         (["--file", "in.txt", "--output", "out.csv"], "--output out.csv: the name ends in one of .conll, .jsonl"),
         (["--file", "in.txt", "--output", "in.txt"], "--output in.txt exists already"),
+        (["--output", "out.conll", "a text"], "--output is for --file; got out.conll without one"),
         (["--file", "nowhere.txt"], "--file nowhere.txt: there is no such file"),
         (["--file", "bad.jsonl"], "bad.jsonl does not parse: line 1: expected a string under"),
         (["--file", "in.txt", "a text"], "Give sentences as arguments or with --file, not both"),

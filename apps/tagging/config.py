@@ -96,6 +96,8 @@ class Request:
 
     def __post_init__(self):
         check_at_least(0, self, "token_column")
+        if not self.file and self.output != Request.output:
+            raise UserError(f"--output is for --file; got {self.output} without one.")
         if self.file and self.texts:
             raise UserError(f"Give sentences as arguments or with --file, not both; got {len(self.texts)} beside {self.file}.")
         if self.file and self.explain:
