@@ -259,7 +259,7 @@ def test_a_table_without_rows():
 
 
 def test_output_is_for_a_file():
-    with pytest.raises(UserError, match="--output is for --file; got mine.csv without one"):
+    with pytest.raises(UserError, match=r"--output is for --file; got mine.csv without one"):
         TableRequest(output="mine.csv")
 
 
