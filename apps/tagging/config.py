@@ -8,8 +8,8 @@ import tyro
 from shared.cli import UserError
 from shared.settings import Recurrent, Training, check_at_least, check_fraction, check_source, check_split
 
-RECURRENT = Recurrent(cell="lstm", units=128, bidirectional=True, dropout=0.4)
-TRAINING = Training(epochs=10, patience=4, batch_size=32, learning_rate=3e-3)
+RECURRENT = Recurrent(cell="lstm", units=200, bidirectional=True, dropout=0.5)
+TRAINING = Training(epochs=12, patience=4, batch_size=32, learning_rate=2e-3)
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Config:
     """Use at most this many training and this many test sentences."""
 
     # Model
-    embedding_dim: int = 64
+    embedding_dim: int = 100
     """Width of a word's embedding."""
-    character_filters: int = 64
+    character_filters: int = 100
     """Filters of the convolution that reads a word's characters; 0: words alone."""
     word_dropout: float = 0.1
     """Fraction of the words that a training step takes for unknown ones."""
@@ -71,8 +71,8 @@ PRESETS = {
     "best": replace(
         DEFAULT,
         preset="best",
-        recurrent=replace(RECURRENT, units=256, dropout=0.5),
-        training=replace(TRAINING, epochs=40, patience=10),
+        recurrent=replace(RECURRENT, units=300),
+        training=replace(TRAINING, epochs=30, patience=10, batch_size=16, learning_rate=1e-3),
     ),
 }
 
