@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from apps.tagging.data import Sentences
-from apps.tagging.schemes import split
 from apps.tagging.validation import scores_of
 from apps.tagging.words import Vocabulary
 from shared.chain import marginals
@@ -71,7 +70,7 @@ class Transitions(EpochPictures):
 
     def look(self, folder: Path, title: str) -> tuple[list[Path], dict[str, float]]:
         """Draw `transitions.png`: a row for each tag, a column for the one behind it."""
-        tags = [number for number, tag in enumerate(self.tag_names) if number < 2 * MAX_TYPES or not split(tag)[1]]
+        tags = range(min(len(self.tag_names), 2 * MAX_TYPES + 1))
         learned = scores_of(self.model).transitions[np.ix_(tags, tags)]
         learned = np.where(learned < -1000, np.nan, learned)  # what is forbidden
         limit = np.nanmax(np.abs(learned)) or 1.0
@@ -85,5 +84,5 @@ class Transitions(EpochPictures):
         axes.set_yticks(range(len(tags)), names)
         axes.set(xlabel="the tag behind it", ylabel="a tag")
         picture = folder / "transitions.png"
-        save_figure(figure, picture, title)
+        save_figure(figure, picture, title + f", the first {len(tags)} tags" * (len(tags) < len(self.tag_names)))
         return [picture], {}

@@ -90,6 +90,7 @@ def plot_types(file: Path, table: pd.DataFrame, title: str) -> None:
     labels = [f"{name} ({spans:.0f})" for name, spans in table["spans"].items()]
     axes.barh(labels, table["f1"].fillna(0))
     axes.invert_yaxis()
+    axes.margins(y=0.01)
     axes.set(xlim=(0, 1), xlabel="F1 of exact spans; in brackets: spans in test")
     axes.grid(axis="x", alpha=0.4)
     save_figure(figure, file, title)

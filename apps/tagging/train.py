@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import keras
 import tensorflow as tf
 
 from apps.tagging import report, scores, text, watch
@@ -81,7 +82,7 @@ def train(config: Config, sentences: Splits) -> Path:
         checkpoints.restore_best(network, run.path)
         for pictures in watching:
             pictures.write_plots()
-        network.save(run.path / "model.keras")
+        keras.Model(network.input, network.output, name="network").save(run.path / "model.keras")  # without the optimizer
         export.write_after_training("tagging", run.path, lambda saved: exportable(config, saved, sentences))
         evaluation, found = evaluate(experiment)
         metrics = training.describe("tagging", config, experiment, resume) | evaluation
