@@ -171,7 +171,6 @@ def test_unknown_characters_of_a_table_may_be_skipped(textgen, prompts, capsys):
         (["--output", "out.txt"], r"--output out\.txt: the name ends in one of"),
         (["--file", "prompts.doc"], r"--file prompts\.doc: the name ends in one of"),
         (["--shard", "2/2"], r"--shard is K/N"),
-        (["--shard", "8/9"], r"prompts\.csv holds no row of shard 8/9"),
         (["--prompt", "a"], "--prompt, --samples and --show-probabilities are for a single prompt"),
         (["--samples", "2"], "--prompt, --samples and --show-probabilities are for a single prompt"),
     ],

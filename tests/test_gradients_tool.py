@@ -9,6 +9,8 @@ from shared.states import Recording
 from tools import recall, recall_plots
 from tools.gradients import Config
 
+DRAWN = True
+
 
 @pytest.mark.parametrize("lag", [1, 4, 9])
 def test_the_symbol_stands_where_it_should_and_nothing_else_speaks(lag):
