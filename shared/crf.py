@@ -59,21 +59,21 @@ class CRF(keras.layers.Layer):
 
 
 class CRFLoss(keras.losses.Loss):
-    """Minus the log-likelihood of the tags, per step: summed over the rows, divided by their steps.
+    """Minus the log-likelihood of the tags, nats per step: that of all rows divided by their steps.
 
     Of tags `(batch, time)`, a negative number where there is padding, and emissions `(batch, time, tags)`.
     """
 
     def __init__(self, crf: CRF, name="crf_loss"):
-        super().__init__(name=name, reduction="sum")
+        super().__init__(name=name)
         self.crf = crf
 
     def call(self, tags, emissions):
-        """`(batch,)`, each row's part of the mean over all steps."""
+        """`(batch,)`, each row's part, of which Keras takes the mean (a sum would not be divided among several devices)."""
         tags = ops.cast(tags, "int32")
         mask = tags >= 0
         nats = -log_likelihood(emissions, ops.maximum(tags, 0), mask, *self.crf.scores())
-        return nats / ops.sum(ops.cast(mask, "float32"))
+        return nats / ops.mean(ops.sum(ops.cast(mask, "float32"), axis=1))
 
 
 def log_likelihood(emissions, tags, mask, transitions, start, end):

@@ -4,6 +4,7 @@ import itertools
 import json
 import random
 import re
+import shutil
 from dataclasses import replace
 
 import keras
@@ -22,6 +23,7 @@ from apps.tagging.validation import decode
 from apps.tagging.words import MAX_CHARACTERS, MAX_TOKENS
 from shared import cli, runs, settings
 from shared.cli import UserError
+from shared.data import Splits
 from shared.export import load_saved
 from shared.serve import make_app
 
@@ -370,3 +372,17 @@ def test_features_of_words_are_counted_by_hand():
     assert found["letters of the word"][0].tolist() == [2, 3, 4, 2]
     np.testing.assert_array_equal(found["words since the last span"][0], [np.nan, 0, 0, 1])
     assert all(np.isnan(values[1, 1:]).all() for values in found.values())
+
+
+@pytest.mark.slow
+def test_an_export_keeps_the_words_of_the_run_where_the_data_has_changed(finished_run, tmp_path, monkeypatch, capsys):
+    """And is compared on what there is now; tags that the run does not know are wrong in any case."""
+    folder = shutil.copytree(finished_run, tmp_path / "runs" / "tagging" / finished_run.name)
+    before = (folder / "vocabulary.json").read_text()
+    sentences = [["completely", "other", f"words{number}"] for number in range(20)]
+    part = data.Sentences(sentences, [["O", "B-new", "I-new"]] * 20, ("O", "B-new", "I-new"))
+    monkeypatch.setattr(data, "load", lambda _: Splits(part, part, part, "other", "0"))
+    commands.export(["--run", str(folder)])
+    assert (folder / "vocabulary.json").read_text() == before
+    assert "is not the data that this run was trained on" in capsys.readouterr().out
+    assert "| ONNX |" in (folder / "export" / "report.md").read_text()

@@ -10,7 +10,7 @@ from apps.tagging.config import Config
 from apps.tagging.predict import SCORES, VOCABULARY, Predictor
 from apps.tagging.validation import scores_of
 from apps.tagging.words import Vocabulary
-from shared import export
+from shared import export, runs
 from shared.chain import viterbi
 from shared.data import Splits
 from shared.inference import ONNX
@@ -20,18 +20,19 @@ from shared.settings import ExportRequest
 
 def export_run(request: ExportRequest) -> None:
     """Write a run's model in every format, each compared with the Keras model on validation sentences."""
-    export.export_run("tagging", request.run, Config, data.load, exportable)
+    folder = runs.find("tagging", request.run)
+    vocabulary = Vocabulary.load(folder / VOCABULARY)  # the run's own: today's data may hold other words
+    export.export_run("tagging", str(folder), Config, data.load, lambda _, *rest: exportable(vocabulary, *rest))
 
 
-def exportable(_config: Config, servable: keras.Model, sentences: Splits) -> export.Exportable:
+def exportable(vocabulary: Vocabulary, servable: keras.Model, sentences: Splits) -> export.Exportable:
     """What `shared.export` needs to know; its examples are validation sentences. The answers compared are emissions."""
-    vocabulary = Vocabulary.learn(sentences.train.tokens, [*sentences.train.tag_names])
     tokens, tags = (part[: export.EXAMPLES] for part in sentences.validation[:2])
     lengths = np.array([len(one) for one in tokens])
     scores, shown = scores_of(servable), np.arange(lengths.max()) < lengths[:, None]
     numbers = {tag: number for number, tag in enumerate(vocabulary.tags)}
     expected = np.zeros(shown.shape, int)
-    expected[shown] = [numbers[tag] for one in tags for tag in one]
+    expected[shown] = [numbers.get(tag, -1) for one in tags for tag in one]
 
     def to_length(ids: np.ndarray) -> np.ndarray:
         return np.pad(ids, [(0, 0), (0, lengths.max() - ids.shape[1]), *[(0, 0)] * (ids.ndim - 2)])

@@ -64,10 +64,10 @@ class TagLoss(keras.losses.Loss):
     """Cross-entropy of every word's tag by itself: the mean over the words."""
 
     def __init__(self):
-        super().__init__(name="tag_loss", reduction="sum")
+        super().__init__(name="tag_loss")
 
     def call(self, tags, emissions):
-        """`(batch, time)`, each word's part of the mean over all words."""
+        """`(batch,)`, each sentence's part, as in `shared.crf.CRFLoss`."""
         shown = ops.cast(tags > PADDED, "float32")
         nats = ops.sparse_categorical_crossentropy(ops.maximum(tags, 0), emissions, from_logits=True)
-        return nats * shown / ops.sum(shown)
+        return ops.sum(nats * shown, axis=1) / ops.mean(ops.sum(shown, axis=1))

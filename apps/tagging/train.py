@@ -11,6 +11,7 @@ from apps.tagging.baseline import Baseline
 from apps.tagging.config import Config
 from apps.tagging.export import exportable
 from apps.tagging.model import build_model, loss_of
+from apps.tagging.predict import VOCABULARY
 from apps.tagging.validation import Decoded, ScoreValidation, decode
 from apps.tagging.words import Vocabulary
 from shared import checkpoints, export, kernels, runs, training
@@ -83,7 +84,8 @@ def train(config: Config, sentences: Splits) -> Path:
         for pictures in watching:
             pictures.write_plots()
         keras.Model(network.input, network.output, name="network").save(run.path / "model.keras")  # without the optimizer
-        export.write_after_training("tagging", run.path, lambda saved: exportable(config, saved, sentences))
+        experiment.vocabulary.save(run.path / VOCABULARY)
+        export.write_after_training("tagging", run.path, lambda saved: exportable(experiment.vocabulary, saved, sentences))
         evaluation, found = evaluate(experiment)
         metrics = training.describe("tagging", config, experiment, resume) | evaluation
         report.write(run.path, metrics, sentences.test, found)
