@@ -176,7 +176,9 @@ def test_a_mistake_is_answered_before_tensorflow_is_imported_and_leaves_nothing(
     )
     assert answer.returncode == 2
     assert "error: " in answer.stderr
-    assert "| tensorflow" not in answer.stderr
+    imported = {line.split("|")[-1].strip() for line in answer.stderr.splitlines() if line.startswith("import time:")}
+    assert "apps.tagging.reading" in imported
+    assert not {"tensorflow", "keras"} & imported
     assert [path.name for path in tmp_path.iterdir()] == ["mine.conll"]
 
 
@@ -237,6 +239,14 @@ def test_a_vocabulary_of_lower_case_makes_new_sentences_so_and_is_saved(tmp_path
         np.testing.assert_array_equal(ids, again.encode([["TO", "Rome"]])[name])
     mixed = Vocabulary.learn([["to", "Rome"], ["to", "Rome"]], ["O"])
     assert (mixed.encode([["Rome"]])["characters"] != mixed.encode([["rome"]])["characters"]).any()
+
+
+def test_an_accent_may_be_typed_in_two_ways():
+    vocabulary = Vocabulary.learn([["caf\u00e9", "caf\u00e9"]], ["O"])
+    one, other = (vocabulary.encode([[token]]) for token in ("caf\u00e9", "cafe\u0301"))
+    for name, ids in one.items():
+        np.testing.assert_array_equal(ids, other[name])
+        assert (ids != UNKNOWN).all()
 
 
 def test_tags_become_numbers():

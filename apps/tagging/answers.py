@@ -9,6 +9,7 @@ from apps.tagging.data import Sentences
 from apps.tagging.validation import scores_of
 from apps.tagging.words import Vocabulary
 from shared.chain import marginals
+from shared.crf import FORBIDDEN
 from shared.plots import plt, save_figure
 from shared.tensorboard import QUALITY, EpochPictures
 
@@ -72,7 +73,7 @@ class Transitions(EpochPictures):
         """Draw `transitions.png`: a row for each tag, a column for the one behind it."""
         tags = range(min(len(self.tag_names), 2 * MAX_TYPES + 1))
         learned = scores_of(self.model).transitions[np.ix_(tags, tags)]
-        learned = np.where(learned < -1000, np.nan, learned)  # what is forbidden
+        learned = np.where(learned == FORBIDDEN, np.nan, learned)
         limit = np.nanmax(np.abs(learned)) or 1.0
         size = 2.8 + 0.22 * len(tags)
         figure, axes = plt.subplots(figsize=(size + 1, size))

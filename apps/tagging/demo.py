@@ -4,7 +4,7 @@ import gradio as gr
 
 from apps.tagging.predict import Predictor
 from apps.tagging.schemes import OUTSIDE
-from apps.tagging.words import tokenise
+from apps.tagging.words import split_words
 from shared.cli import UserError
 
 EXAMPLES = (
@@ -24,7 +24,7 @@ def build(predictor: Predictor) -> None:
 
     def answer(text: str):
         try:
-            [found] = predictor([[token for token, _, _ in tokenise(text)]])
+            [found] = predictor([split_words(text)])
         except UserError as problem:
             raise gr.Error(str(problem), print_exception=False) from None
         rows = zip(found["tokens"], found["tags"], found["probabilities"], strict=True)

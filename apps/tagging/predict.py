@@ -15,7 +15,7 @@ from rich.text import Text
 from apps.tagging import reading
 from apps.tagging.config import Request
 from apps.tagging.schemes import OUTSIDE, spans_of
-from apps.tagging.words import Vocabulary, tokenise
+from apps.tagging.words import Vocabulary, split_words
 from shared import inference, runs
 from shared.chain import Scores, marginals, viterbi
 from shared.cli import UserError, standard_input
@@ -118,7 +118,7 @@ def predict(request: Request) -> None:
         return
     texts = _read(request)
     predictor = Predictor(inference.find("tagging", request.run))
-    sentences = [[token for token, _, _ in tokenise(text)] for text in texts]
+    sentences = [split_words(text) for text in texts]
     explainer = load_explainer(predictor) if request.explain else None
     for answer in predictor(sentences):
         _show(answer)
@@ -173,9 +173,12 @@ def _answer_file(request: Request) -> None:
         if path.suffix.lower() not in kinds:
             raise UserError(f"{flag} {path}: the name ends in one of {', '.join(kinds)}.")
     texts, sentences = _sentences(source, request.token_column)
+    if not sentences:
+        raise UserError(f"--file {source} holds no sentence.")
     check(sentences)
-    predictor = Predictor(inference.find("tagging", request.run))
-    parts = track(range(0, len(sentences), AT_A_TIME), "Tagging", console=Console(stderr=True), transient=True)
+    predictor, console = Predictor(inference.find("tagging", request.run)), Console(stderr=True)
+    starts = range(0, len(sentences), AT_A_TIME)
+    parts = track(starts, "Tagging", console=console, transient=True, disable=not console.is_terminal)
     answers = [answer for start in parts for answer in predictor(sentences[start : start + AT_A_TIME])]
     lines = _conll(answers) if output.suffix.lower() == ".conll" else _json_lines(answers, texts)
     beside = output.with_name(f"{output.name}.part")
@@ -190,7 +193,7 @@ def _sentences(source: Path, token_column: int) -> tuple[list[str], list[list[st
         sentences = reading.read_tokens(source, token_column)
         return [" ".join(tokens) for tokens in sentences], sentences
     texts = reading.read_texts(source)
-    return texts, [[token for token, _, _ in tokenise(text)] for text in texts]
+    return texts, [split_words(text) for text in texts]
 
 
 def _conll(answers: list[dict]) -> Iterator[str]:

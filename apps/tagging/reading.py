@@ -1,9 +1,9 @@
 """Tagged sentences from the user's files: CoNLL columns, or JSON Lines with spans of characters, as annotation tools export."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from apps.tagging.schemes import Span, tags_of
 from apps.tagging.words import MAX_TOKENS, tokenise
@@ -12,6 +12,7 @@ from shared.tables import read_object, read_text
 
 CONLL = (".conll", ".conllu", ".bio", ".iob", ".iob2", ".tsv", ".txt")
 SUFFIXES = (*CONLL, ".jsonl")
+T = TypeVar("T")
 SPAN_FIELDS = ("spans", "entities", "labels", "label")  # of Prodigy, of spaCy and Hugging Face, of doccano
 
 
@@ -52,15 +53,10 @@ def read_texts(path: Path) -> list[str]:
     Raises:
         UserError: for a line of .jsonl without a text. It names the line.
     """
-    texts = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            texts.append(_text(read_object(number, line), number) if path.suffix.lower() == ".jsonl" else line)
-        except ValueError as error:
-            raise UserError(f"{path} does not parse: {error}.") from None
-    return texts
+    content = read_text(path)
+    if path.suffix.lower() == ".jsonl":
+        return [*_objects(content, path, _text)]
+    return [line for line in content.split("\n") if line.strip()]
 
 
 def check_length(tokens: int, where: str) -> None:
@@ -116,18 +112,24 @@ def _column(columns: list[str], number: int, what: str, path: Path, line: int) -
 
 def _json_lines(text: str, path: Path) -> Iterator[Sentence]:
     cut = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                sentence, whole = _from_spans(read_object(number, line), number)
-            except ValueError as error:
-                raise UserError(f"{path} does not parse: {error}.") from None
-            cut += [number] * (not whole)
-            if sentence.tokens:
-                yield sentence
+    for sentence, whole in _objects(text, path, _from_spans):
+        if not whole:
+            cut.append(sentence.lines[0])
+        if sentence.tokens:
+            yield sentence
     if cut:
         shown = ", ".join(map(str, cut[:10]))
         print(f"{path}: on {len(cut)} lines a span begins or ends inside a token and was widened to all of it: line {shown}.")
+
+
+def _objects(text: str, path: Path, parse: Callable[[dict, int], T]) -> Iterator[T]:
+    """What `parse` makes of the object on each line and the line's number; its ValueErrors name the line."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                yield parse(read_object(number, line), number)
+            except ValueError as error:
+                raise UserError(f"{path} does not parse: {error}.") from None
 
 
 def _from_spans(row: dict, number: int) -> tuple[Sentence, bool]:

@@ -1,6 +1,6 @@
 """Generated travel requests: made so that a tag depends on the order of the words and on words far away.
 
-The same names stand for where a journey starts and where it ends; which of the two is told by a word before them, a word behind
+The same names stand for where a journey starts and where it ends; which of the two depends on a word before them, a word behind
 them, or one at the start of the sentence: "coming back" turns round what "then" says. Most names are made up, so that half of
 those in a new sentence were never seen.
 """

@@ -7,7 +7,7 @@ import fastapi
 from pydantic import BaseModel, Field
 
 from apps.tagging.predict import Predictor, check
-from apps.tagging.words import tokenise
+from apps.tagging.words import split_words
 from shared import inference, serve
 from shared.settings import ServeRequest
 
@@ -48,7 +48,7 @@ def add_routes(application: fastapi.FastAPI, _predictor: Predictor, batcher: ser
 
     @application.post("/predict")
     async def predict(question: Question) -> list[Answer]:
-        sentences = [[token for token, _, _ in tokenise(text)] for text in question.texts]
+        sentences = [split_words(text) for text in question.texts]
         check(sentences)  # here, not in the batch: others' sentences may be in it
         return await batcher.ask(sentences)
 

@@ -23,9 +23,19 @@ def tokenise(text: str) -> list[tuple[str, int, int]]:
     return [(found[0], found.start(), found.end()) for found in TOKEN.finditer(text)]
 
 
+def split_words(text: str) -> list[str]:
+    """The tokens of a text alone."""
+    return [token for token, _, _ in tokenise(text)]
+
+
+def composed(token: str) -> str:
+    """With accents composed (NFC): the same word however it was typed."""
+    return unicodedata.normalize("NFC", token)
+
+
 def normalise(token: str) -> str:
-    """As the network looks a word up: composed (NFC), in lower case, every digit a 0."""
-    return DIGIT.sub("0", unicodedata.normalize("NFC", token).lower())
+    """As the network looks a word up: in lower case, every digit a 0."""
+    return DIGIT.sub("0", composed(token).lower())
 
 
 class Vocabulary:
@@ -47,7 +57,7 @@ class Vocabulary:
     def learn(cls, sentences: list[list[str]], tags: list[str]) -> "Vocabulary":
         """Of training sentences: every word and every character that stands there twice. Rarer words are known by spelling."""
         words = Counter(normalise(token) for tokens in sentences for token in tokens)
-        characters = Counter(character for tokens in sentences for token in tokens for character in token)
+        characters = Counter(character for tokens in sentences for token in tokens for character in composed(token))
         lower = all(character == character.lower() for character in characters)
         return cls(_named(words), _named(characters), tags, lower)
 
@@ -69,7 +79,7 @@ class Vocabulary:
         for row, tokens in enumerate(sentences):
             for place, token in enumerate(tokens):
                 words[row, place] = self.word_ids.get(normalise(token), UNKNOWN)
-                spelled = first_and_last(token.lower() if self.lower else token)
+                spelled = first_and_last(composed(token.lower() if self.lower else token))
                 characters[row, place, : len(spelled)] = [self.character_ids.get(one, UNKNOWN) for one in spelled]
         return {"words": words, "characters": characters}
 
