@@ -1,5 +1,4 @@
 import contextlib
-import gc
 import os
 import re
 import shutil
@@ -24,8 +23,6 @@ from shared.plots import plt
 from shared.tensorboard import EpochPictures
 
 REPOSITORY = Path(__file__).parent.parent
-
-gc.set_threshold(100_000, 50, 100)  # tracing makes many objects and hardly any garbage: a tenth of the time went into searching
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # two processes on two cores: more threads would only get in each other's way
     tf.config.threading.set_intra_op_parallelism_threads(1)

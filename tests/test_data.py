@@ -69,6 +69,14 @@ def test_evaluation_order_leads_back_to_the_rows():
     assert len(list(batches)) == len(list(batches)) == 5  # can be gone through again
 
 
+def test_labels_of_every_step_are_padded_with_what_is_no_label():
+    rows = [[n] * n for n in range(1, 8)]
+    batches, order = batching.batches_in_order(ragged(rows), tf.ragged.constant(rows), 3)
+    found = [row for _, labels in batches for row in labels.numpy()]
+    assert [row[row >= 0].tolist() for row in found] == [rows[place] for place in order]
+    assert {number for row in found for number in row[row < 0]} == {-1}
+
+
 def test_fingerprint_tells_content_and_cuts_apart():
     assert data.fingerprint([b"ab", b"c"]) == data.fingerprint([b"ab", b"c"])
     assert data.fingerprint([b"ab", b"c"]) != data.fingerprint([b"a", b"bc"])
