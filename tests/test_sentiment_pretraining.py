@@ -92,6 +92,12 @@ def test_pretraining_works_whatever_the_recurrence_is(tmp_path, monkeypatch):
     assert progress.first_epoch == TINY.pretraining_epochs
     assert progress.seconds > 0
 
+    resumed = build(TINY)
+    pretrain(replace(TINY, training=replace(TINY.training, resume=True)), resumed, tmp_path)  # nothing is left to be trained
+    for name in ("embedding", "convolution"):
+        for one, other in zip(resumed.get_layer(name).get_weights(), network.get_layer(name).get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+
 
 class PressCtrlC(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):

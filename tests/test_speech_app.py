@@ -3,7 +3,6 @@
 import itertools
 import json
 import re
-import subprocess
 import sys
 import zipfile
 from dataclasses import replace
@@ -40,7 +39,6 @@ TINY = replace(
     recurrent=replace(SMOKE.recurrent, units=4),
     training=replace(SMOKE.training, batch_size=8),
 )
-REPOSITORY = Path(__file__).parent.parent
 
 
 def run(config, **settings):
@@ -580,25 +578,18 @@ def test_runs_names_the_metric(beside_the_run, capsys):
 
 
 TWO_DEVICES = """
-import sys
-sys.path[:0] = {path!r}
-from conftest import tf  # two logical processors
 from pathlib import Path
-from shared import training
+from apps.speech import tracks
 from test_speech_app import TINY, make_folder, run
-training.list_gpus = lambda: tf.config.list_logical_devices("CPU")  # stand in for GPUs
+tracks.TRACK_SECONDS = 5.0
 make_folder(Path("words"), speakers=11, repeats=1, seconds=0.2)
 print(run(TINY, multi_gpu=True, epochs=1))
 """
 
 
 @pytest.mark.slow
-def test_multi_gpu_trains_what_a_process_with_one_device_can_load(tmp_path):
-    """On two processors, in a process of its own: two MirroredStrategies of one process get into each other's way."""
-    script = TWO_DEVICES.format(path=[str(REPOSITORY), str(REPOSITORY / "tests")])
-    answer = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
-    assert answer.returncode == 0, answer.stderr
-    folder = tmp_path / answer.stdout.split()[-1]
+def test_multi_gpu_trains_what_a_process_with_one_device_can_load(on_two_devices):
+    folder = on_two_devices(TWO_DEVICES)
     probabilities = train.predict(keras.models.load_model(folder / "model.keras", compile=False), data.load(TINY).test)
     metrics = runs.read_json(folder / "metrics.json")["test"]["network"]
     assert metrics["log_loss"] == pytest.approx(log_loss(data.load(TINY).test.labels, probabilities, labels=range(3)), rel=1e-3)

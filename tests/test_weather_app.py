@@ -1,8 +1,6 @@
 """The weather app as a user meets it, made tiny; its losses, intervals and baselines against scikit-learn and arithmetic."""
 
 import shutil
-import subprocess
-import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +25,6 @@ from shared.training import Training
 
 WATCHED = DRAWN = True
 
-REPOSITORY = Path(__file__).parent.parent
 TINY = replace(
     DEFAULT,
     preset="smoke",
@@ -586,24 +583,15 @@ def test_benchmark_preset_takes_the_rows_as_they_are():
 
 
 TWO_DEVICES = """
-import sys
-sys.path[:0] = {path!r}
-from conftest import tf  # two logical processors
-from shared import training
 from test_weather_app import TINY, replace, run, sample
-training.list_gpus = lambda: tf.config.list_logical_devices("CPU")  # stand in for GPUs
 sample.make_station(days=16).to_csv("own.csv", index=False)
 print(run(replace(TINY, window_stride=20), epochs=1, multi_gpu=True, precision="mixed_bfloat16"))
 """
 
 
 @pytest.mark.slow
-def test_one_flag_each_for_several_gpus_and_mixed_precision(tmp_path):
-    """On two processors, in a process of its own: two MirroredStrategies of one process get into each other's way."""
-    script = TWO_DEVICES.format(path=[str(REPOSITORY), str(REPOSITORY / "tests")])
-    answer = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
-    assert answer.returncode == 0, answer.stderr
-    folder = tmp_path / answer.stdout.split()[-1]
+def test_one_flag_each_for_several_gpus_and_mixed_precision(on_two_devices):
+    folder = on_two_devices(TWO_DEVICES)
     saved = keras.models.load_model(folder / "model.keras", compile=False)
     assert saved.get_layer("network").get_layer("recurrent_gru_1").compute_dtype == "bfloat16"
     assert (folder / "model.onnx").exists()
