@@ -12,11 +12,12 @@ import numpy as np
 
 from shared.bptt import stateful_layers
 
+MAXIMISED = ("accuracy", "f1", "bleu")  # what has one of these in its name is better when larger; all else when smaller
 SAVE_EVERY = 600  # seconds between two states that are saved within an epoch: what a kill loses at most
 
 
 class BestWeights(keras.callbacks.Callback):
-    """Keep the weights of the epoch with the best `monitor` in `best.weights.npz`; of equal accuracies, the lowest loss wins.
+    """Keep the weights of the epoch with the best `monitor` in `best.weights.npz`; of equal ones, that with the lowest loss.
 
     (Small validation sets have few different accuracies, and the first epoch to reach the best one is the least trained.
     Keras's ModelCheckpoint writes over the last best weights, which a full disk or a kill then takes along.)
@@ -26,12 +27,12 @@ class BestWeights(keras.callbacks.Callback):
         super().__init__()
         self.file = Path(folder) / "best.weights.npz"
         self.monitor = monitor
-        self.mode = "max" if "accuracy" in monitor or "f1" in monitor else "min"
+        self.mode = "max" if any(name in monitor for name in MAXIMISED) else "min"
         self.best = self.best_loss = self.best_epoch = None
 
     def on_epoch_end(self, epoch, logs=None):
         value = float(logs[self.monitor])
-        loss = float(logs["val_loss"]) if self.mode == "max" else 0.0  # losses hardly ever tie
+        loss = float(logs["val_loss"])
         sign = -1 if self.mode == "max" else 1
         if self.best is None or (sign * value, loss) < (sign * self.best, self.best_loss):
             save_weights(self.model, self.file)

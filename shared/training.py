@@ -110,7 +110,7 @@ def make_callbacks(
     Args:
         folder: the run folder; gets `history.csv`, `logs/` (TensorBoard), `best.weights.npz` (the best epoch, which
             `checkpoints.restore_best` reads) and `state.npz` (what `Resume` goes on from).
-        monitor: what the best epoch is chosen by, for example "val_loss"; accuracies are maximised, the rest minimised.
+        monitor: what the best epoch is chosen by, for example "val_loss"; see `checkpoints.MAXIMISED`.
         settings: `patience`, and with `resume` the state that an earlier process left in `folder` is read.
         baseline: what TensorBoard shows beside the network's figures, see `shared.tensorboard.EpochScalars`.
     """

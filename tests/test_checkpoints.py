@@ -206,16 +206,24 @@ def test_a_disk_that_fills_up_while_the_weights_are_written_leaves_the_last_ones
     assert len(answer.stderr.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize(("values", "kept"), [([(0.5, 0.9), (0.5, 0.7), (0.5, 0.8)], 1), ([(0.5, 0.1), (0.6, 0.9)], 1)])
-def test_equal_accuracies_are_told_apart_by_the_loss(tmp_path, values, kept):
-    best, model = (
-        checkpoints.BestWeights(tmp_path, "val_accuracy"),
-        keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]),
-    )
+@pytest.mark.parametrize(
+    ("monitor", "values", "kept"),
+    [
+        ("val_accuracy", [(0.5, 0.9), (0.5, 0.7), (0.5, 0.8)], 1),
+        ("val_accuracy", [(0.5, 0.1), (0.6, 0.9)], 1),
+        ("val_bleu", [(5, 0.1), (9, 0.1), (7, 0.1)], 1),
+        ("val_entity_f1", [(0.5, 0.1), (0.4, 0.1)], 0),
+        ("val_word_error_rate", [(0.5, 0.1), (0.4, 0.1), (0.6, 0.1)], 1),
+        ("val_word_error_rate", [(1, 0.9), (1, 0.7), (1, 0.8)], 1),
+    ],
+)
+def test_the_best_epoch_is_kept_and_equal_ones_are_told_apart_by_the_loss(tmp_path, monitor, values, kept):
+    best = checkpoints.BestWeights(tmp_path, monitor)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     best.set_model(model)
-    for epoch, (accuracy, loss) in enumerate(values):
+    for epoch, (value, loss) in enumerate(values):
         model.set_weights([np.full((1, 1), epoch), np.zeros(1)])
-        best.on_epoch_end(epoch, {"val_accuracy": accuracy, "val_loss": loss})
+        best.on_epoch_end(epoch, {monitor: value, "val_loss": loss})
     checkpoints.restore_best(model, tmp_path)
     assert model.get_weights()[0].item() == kept
 
