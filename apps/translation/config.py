@@ -9,7 +9,7 @@ from shared.cli import UserError
 from shared.settings import Recurrent, TableRequest, Training, check_at_least, check_fraction, check_source, check_split
 
 RECURRENT = Recurrent(cell="lstm", units=128, bidirectional=True, dropout=0.1)
-TRAINING = Training(epochs=4, patience=3, batch_size=64, learning_rate=4e-3)
+TRAINING = Training(epochs=5, patience=3, batch_size=128, learning_rate=4e-3)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ PRESETS = {
         DEFAULT,
         preset="best",
         recurrent=replace(RECURRENT, units=256, dropout=0.3),
-        training=replace(TRAINING, epochs=11, batch_size=128, learning_rate=2e-3),
+        training=replace(TRAINING, epochs=11, learning_rate=2e-3),
     ),
 }
 
