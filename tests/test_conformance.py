@@ -314,10 +314,15 @@ def test_a_tag_in_tensorboard_is_of_one_kind_and_stands_there_under_one_name(tra
     assert len(set(names)) == len(names), sorted(plugins)
 
 
-@pytest.mark.slow
-def test_every_export_is_compared_with_the_keras_model(app, trained, monkeypatch, capsys):
+@pytest.fixture(scope="module")
+def no_test_of_its_own(app):
+    """Asked for before `trained`, which is then not made in vain."""
     if (own := Path(__file__).with_name(f"test_{app.name}_export.py")).exists():
         pytest.skip(f"{own.name} asks more of it")
+
+
+@pytest.mark.slow
+def test_every_export_is_compared_with_the_keras_model(app, no_test_of_its_own, trained, monkeypatch, capsys):
     folder, _, _ = trained
     monkeypatch.chdir(folder.parent.parent.parent)
     splits = app.load()  # the sample, also for an app that was made one's own and has data of its own
