@@ -1,7 +1,10 @@
 """The translation app as a user meets it: the network's masks, a run, what is asked of it."""
 
 import re
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +18,7 @@ from apps.translation.baseline import Baseline
 from apps.translation.config import PRESETS, Request
 from apps.translation.decoding import Translator
 from apps.translation.predict import Predictor
-from apps.translation.tokens import END, START, Tokenizer, Vocabulary
+from apps.translation.tokens import END, START, UNKNOWN, Tokenizer, Vocabulary
 from shared import cli, runs, settings
 from shared.cli import UserError
 from shared.export import load_saved
@@ -23,6 +26,7 @@ from shared.serve import make_app
 
 WATCHED = DRAWN = True
 
+REPOSITORY = Path(__file__).parent.parent
 SMOKE = PRESETS["smoke"]
 TINY = replace(
     SMOKE,
@@ -93,6 +97,8 @@ def test_the_loss_is_the_cross_entropy_with_smoothed_targets():
     smoothed = 0.9 * np.eye(8)[np.maximum(targets, 0)] + 0.1 * (np.arange(8) >= END) / (8 - END)
     nats = -(smoothed * np.where(smoothed > 0, log_softmax(logits.astype(float), axis=-1), 0)).sum(axis=-1)
     assert float(model.SmoothedLoss(0.1)(targets, logits)) == pytest.approx(nats[targets > model.PADDED].mean(), rel=1e-5)
+    unknown = np.where(targets == 5, UNKNOWN, targets)  # as a token of validation that train does not hold
+    assert float(model.SmoothedLoss(0.1)(unknown, logits)) == pytest.approx(nats[unknown >= END].mean(), rel=1e-5)
     right = logits.argmax(axis=-1) == targets
     assert float(model.token_accuracy(targets, logits)) == pytest.approx(right[targets > model.PADDED].mean())
 
@@ -172,6 +178,27 @@ def test_the_predictor_finds_the_n_best_of_the_keras_model(finished_run, beam):
     figures = scores.measure("characters", [answer["text"] for answer in answers], test.references)
     assert metrics["network, greedy" if beam == 1 else "network"] == pytest.approx(figures)
     assert [answer["text"] for answer in predictor(test.sources[:3], beam)] == [answer["text"] for answer in answers[:3]]
+
+
+LOADED = """
+import sys
+from pathlib import Path
+from apps.translation import config, explain, export, model
+from apps.translation.tokens import Vocabulary
+from shared import runs
+from shared.export import load_saved
+folder = Path(sys.argv[1])
+network = load_saved(folder)
+model.split(runs.read_config(folder, config.Config), network)
+export.servable_of(network)
+explain.Explainer(network, Vocabulary.load(folder))
+"""
+
+
+def test_a_run_that_is_loaded_by_a_new_process_can_be_taken_apart(finished_run):
+    """There the names that Keras gives to new operations are those of the saved ones."""
+    answer = subprocess.run([sys.executable, "-c", LOADED, str(finished_run)], cwd=REPOSITORY, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
 
 
 def test_attention_of_the_predictor_is_that_of_the_keras_model(finished_run):

@@ -12,8 +12,7 @@ from keras import layers
 
 from apps.translation import model, text  # noqa: F401  the first registers what the saved model is made of
 from apps.translation.data import Pairs
-from apps.translation.export import servable_of
-from apps.translation.tokens import END, Vocabulary
+from apps.translation.tokens import Vocabulary
 from shared.attribution import IntegratedGradients, cut
 from shared.explaining import Pieces, strongest
 from shared.export import load_saved
@@ -31,8 +30,9 @@ class Explainer:
     """
 
     def __init__(self, network: keras.Model, vocabulary: Vocabulary):
-        self.vocabulary, self.size = vocabulary, network.output.shape[-1] - END
-        flat = keras.Model(network.input, layers.Reshape((-1,))(servable_of(network).output))
+        self.vocabulary, self.size = vocabulary, network.output.shape[-1]
+        log_probabilities = layers.Activation("log_softmax", name="log_probabilities")(network.output)
+        flat = keras.Model(network.input, layers.Reshape((-1,), name="flat")(log_probabilities))
         self.vectors_of, behind = cut(flat, [EMBEDDED])
         self.gradients = IntegratedGradients(behind)
 
@@ -42,7 +42,7 @@ class Explainer:
         ids = {name: rows.to_tensor().numpy() for name, rows in features.items()}
         vectors = {name: np.asarray(found) for name, found in self.vectors_of(ids).items()}
         zeros = {name: np.zeros_like(one) for name, one in vectors.items()}
-        number = place * self.size + int(expected[place]) - END
+        number = place * self.size + int(expected[place])
         parts = self.gradients(ids | vectors, zeros, number).parts[EMBEDDED]
         pieces = self.vocabulary.source.pieces(self.vocabulary.source.encode(source))
         return [*zip(pieces, parts.sum(axis=1).tolist(), strict=True)]

@@ -72,7 +72,8 @@ def exportable(config: Config, vocabulary: Vocabulary, network: keras.Model, pai
 
 def servable_of(network: keras.Model) -> keras.Model:
     """From a source and a target to the log-probability of each token, from `END` on, behind each beginning of the target."""
-    return keras.Model(network.input, ops.log_softmax(network.output, axis=-1)[..., END:], name="servable")
+    inputs = {name: keras.Input(one.shape[1:], dtype=one.dtype, name=name) for name, one in network.input.items()}
+    return keras.Model(inputs, ops.log_softmax(network(inputs), axis=-1)[..., END:], name="servable")
 
 
 def write(config: Config, network: keras.Model, vocabulary: Vocabulary, folder: Path) -> None:

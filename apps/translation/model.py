@@ -60,27 +60,33 @@ def split(config: Config, network: keras.Model) -> tuple[keras.Model, keras.Mode
     numbers, kinds = range(1, config.recurrent.num_layers + 1), range(1, rnn.STATES_PER_LAYER[config.recurrent.cell] + 1)
     before = [[network.get_layer(f"bridge_{number}_{kind}").output for kind in kinds] for number in numbers]
     after = [network.get_layer(f"decoder_{config.recurrent.cell}_{number}").output[1:] for number in numbers]
-    log_probabilities = ops.log_softmax(network.output[:, -1], axis=-1)
-    log_probabilities = ops.where(log_probabilities < FORBIDDEN / 2, -float("inf"), log_probabilities)
-    written = {"log_probabilities": log_probabilities, "states": after}
     encoded, given = {"states": before}, {"tokens": network.input["target"], "states": before}
+    written = {"logits": network.output, "states": after}
     if config.attention != "none":
         attention = network.get_layer("attention")
         (_, memory, _), (_, weights) = attention.input, attention.output
-        encoded, written = encoded | {"memory": memory}, written | {"attention": weights[:, -1]}
+        encoded, written = encoded | {"memory": memory}, written | {"attention": weights}
         given |= {"source": network.input["source"], "memory": memory}
     encoder = keras.Model({"source": network.input["source"]}, encoded, name="encoder")
-    return encoder, _behind(given, written)
+    return encoder, _one_step(given, written)
 
 
-def _behind(given: dict, written: dict) -> keras.Model:
-    """The layers between tensors of a network and others behind them, as a model whose inputs have the names in `given`."""
+def _one_step(given: dict, written: dict) -> keras.Model:
+    """The layers between tensors of a network and others behind them, as a decoder whose inputs have the names in `given`.
+
+    What is computed anew stands behind a model of its own: in a network that was loaded its names are taken.
+    """
     inside = keras.Model(keras.tree.flatten(given), written, name="inside")
     named = [
         keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name="_".join(map(str, path)))
         for path, tensor in keras.tree.flatten_with_path(given)
     ]
-    return keras.Model(keras.tree.pack_sequence_as(given, named), inside(named), name="decoder")
+    found = inside(named)
+    log_probabilities = ops.log_softmax(found["logits"][:, -1], axis=-1)
+    log_probabilities = ops.where(log_probabilities < FORBIDDEN / 2, -float("inf"), log_probabilities)
+    outputs = {"log_probabilities": log_probabilities, "states": found["states"]}
+    outputs |= {"attention": found["attention"][:, -1]} if "attention" in found else {}
+    return keras.Model(keras.tree.pack_sequence_as(given, named), outputs, name="decoder")
 
 
 def _one_way(config: Config):
@@ -139,7 +145,7 @@ class SmoothedLoss(keras.losses.Loss):
 
     def call(self, targets, logits):
         """`(batch,)`, each row's part, of ids `(batch, time)`, `PADDED` behind the end, and logits."""
-        shown = ops.cast(targets > PADDED, "float32")
+        shown = ops.cast(targets >= END, "float32")
         return ops.sum(nats(targets, logits, self.smoothing), axis=1) / ops.mean(ops.sum(shown, axis=1))
 
     def get_config(self):
@@ -147,8 +153,8 @@ class SmoothedLoss(keras.losses.Loss):
 
 
 def nats(targets, logits, smoothing: float = 0.0):
-    """Cross-entropy of each token `(batch, time)`; 0 where it is padding."""
-    shown = ops.cast(targets > PADDED, "float32")
+    """Cross-entropy of each token `(batch, time)`; 0 where it is padding, or unknown and so never written."""
+    shown = ops.cast(targets >= END, "float32")
     log_probabilities = ops.log_softmax(logits, axis=-1)
     right = ops.take_along_axis(log_probabilities, ops.maximum(targets, 0)[..., None], axis=-1)[..., 0]
     evenly = ops.mean(log_probabilities[..., END:], axis=-1)
@@ -156,7 +162,7 @@ def nats(targets, logits, smoothing: float = 0.0):
 
 
 def token_accuracy(targets, logits):
-    """Fraction of the batch's tokens, padding left out, that are the likeliest behind what stands before them."""
-    shown = ops.cast(targets > PADDED, "float32")
+    """Fraction of the batch's tokens, padding and unknown ones left out, that are the likeliest behind those before them."""
+    shown = ops.cast(targets >= END, "float32")
     right = ops.cast(ops.equal(ops.argmax(logits, axis=-1), ops.cast(targets, "int32")), "float32")
     return ops.sum(right * shown) / ops.maximum(ops.sum(shown), 1)
