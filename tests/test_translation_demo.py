@@ -35,6 +35,8 @@ def test_the_page_shows_the_n_best_and_attention(finished_run, open_page, tmp_pa
     page.get_by_role("button", name="Translate it").click()
     page.wait_for_function("() => document.querySelector('#best').innerText.includes('1998-05-03')")
     page.wait_for_selector("#attention img")
+    best = Predictor(finished_run)([DATE])[0]["hypotheses"]
+    assert all(one["text"] in page.inner_text("#best") for one in best)
     page.get_by_label("Source").fill("   ")
     page.get_by_role("button", name="Translate it").click()
     page.get_by_text("is empty").wait_for()

@@ -44,7 +44,7 @@ def build_model(config: Config, num_source: int, num_target: int, shared: bool =
     vectors = layers.Identity(name="source_vectors")(read(source))
     memory, states = _encode(config, vectors, source > PADDING)
     hidden = rnn.recurrent_stack(written(target), **vars(_one_way(config)), initial_state=states, name="decoder")
-    logits, _ = _write(config, hidden, memory, source > PADDING, written)
+    logits = _write(config, hidden, memory, source > PADDING, written)
     return keras.Model({"source": source, "target": target}, logits, name="network")
 
 
@@ -74,7 +74,7 @@ def split(config: Config, network: keras.Model) -> tuple[keras.Model, keras.Mode
 def _one_step(given: dict, written: dict) -> keras.Model:
     """The layers between tensors of a network and others behind them, as a decoder whose inputs have the names in `given`.
 
-    What is computed anew stands behind a model of its own: in a network that was loaded its names are taken.
+    New operations stand behind a model of their own: in a network that was loaded, the names they get are taken.
     """
     inside = keras.Model(keras.tree.flatten(given), written, name="inside")
     named = [
@@ -107,17 +107,16 @@ def _encode(config: Config, vectors, mask):
 
 
 def _write(config: Config, hidden, memory, mask, embedding):
-    """Logits `(batch, time, num_target)`, and the weights of attention `(batch, time, source_time)` or, without it, None."""
-    weights, parts = None, [hidden]
+    """Logits `(batch, time, num_target)`."""
+    parts = [hidden]
     if config.attention != "none":
-        contexts, weights = Attention(config.attention, config.recurrent.units, name="attention")(hidden, memory, mask)
+        contexts, _ = Attention(config.attention, config.recurrent.units, name="attention")(hidden, memory, mask)
         parts.append(contexts)
     x = layers.Concatenate(name="decoded")(parts) if len(parts) > 1 else hidden
     x = layers.Dense(config.embedding_dim, activation="tanh", name="attentional")(x)
     x = layers.SpatialDropout1D(config.recurrent.dropout, name="attentional_dropout")(x) if config.recurrent.dropout else x
     logits = ops.cast(embedding(x, reverse=True), "float32")  # tied: what writes a token is what reads it
-    bias = TokenBias(name="bias", dtype="float32")
-    return bias(logits), weights
+    return TokenBias(name="bias", dtype="float32")(logits)
 
 
 @keras.saving.register_keras_serializable("translation")

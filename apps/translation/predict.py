@@ -2,7 +2,6 @@
 
 import functools
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,7 @@ class Predictor:
         check_beam(beam, len(self.vocabulary.target))
         self.check(texts)
         answers: list[dict] = [{}] * len(texts)
-        for rows in self._batches(texts):
+        for rows in _batches(texts):
             for row, found in zip(rows, self.search([texts[row] for row in rows], beam), strict=True):
                 answers[row] = {
                     "source": texts[row],
@@ -123,10 +122,11 @@ class Predictor:
         text = self.vocabulary.target.decode(found.tokens)
         return {"text": text, "score": found.score, "probability": float(np.exp(found.log_probability))}
 
-    def _batches(self, texts: list[str]) -> Iterator[np.ndarray]:
-        """Rows of texts that are about equally long."""
-        order = np.argsort([len(text) for text in texts], kind="stable")
-        return (order[start : start + BATCH] for start in range(0, len(order), BATCH))
+
+def _batches(texts: list[str]) -> list[np.ndarray]:
+    """Rows of texts that are about equally long."""
+    order = np.argsort([*map(len, texts)], kind="stable")
+    return [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
 
 
 def predict(request: Request) -> None:

@@ -20,7 +20,7 @@ from shared.tensorboard import hparams_to_tensorboard, plots_of_recurrence, plot
 MISTAKES_SHOWN = 12
 CONFUSIONS_SHOWN = 15
 HEAT_MAPS = 2  # of right answers, and as many of wrong ones
-LENGTHS = (1, 4, 7, 10, 15, 20, 30, 50)  # source tokens that the bars of `error_by_length` begin with
+LENGTHS = (1, 4, 7, 10, 15, 20, 30, 50)  # source tokens that the bars of `by_length` begin with
 MIN_IN_BAR = 20  # test sources, below which a bar is left out
 
 
