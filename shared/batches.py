@@ -18,18 +18,20 @@ def indices_by_length(
         sorted    1 2 2 3 | 7 8 9 9        sorted by length first:          4 +  3 empty places
 
     Args:
-        lengths: `(n,)`, of each sequence.
+        lengths: `(n,)`, of each sequence; or `(n, 2)`, of the two of a pair: sorted by the first and, where it is the same, by
+            the second.
         batch_size: sequences in a batch; the last one may be smaller.
-        rng: shuffles: lengths are blurred by 15 % before sorting, so that batches differ between epochs, and the batches
-            come in random order. None for evaluation: sorted, the same every time.
+        rng: shuffles: lengths are blurred by 15 % before sorting, those of pairs by 5 %, so that batches differ between epochs,
+            and the batches come in random order. None for evaluation: sorted, the same every time.
         replicas: copies of the model that split a batch. The first batch is then one that they split evenly
             (`tf.distribute` needs that of the first one alone).
 
     Returns:
         Index arrays; every index from 0 to n - 1 stands in exactly one of them.
     """
-    blurred = lengths if rng is None else lengths * rng.uniform(0.85, 1.15, len(lengths))
-    order = np.argsort(blurred, kind="stable")
+    blur = 0.15 if lengths.ndim == 1 else 0.05
+    blurred = lengths if rng is None else lengths * rng.uniform(1 - blur, 1 + blur, lengths.shape)
+    order = np.argsort(blurred, kind="stable") if lengths.ndim == 1 else np.lexsort((blurred[:, 1], np.rint(blurred[:, 0])))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     if rng is not None:
         rng.shuffle(batches)
@@ -94,24 +96,27 @@ def prepared_ahead(
     return batches.prefetch(4)
 
 
-def batches_by_length(features, labels, batch_size: int, seed: int, first_epoch: int = 0, replicas: int = 1):
+def batches_by_length(
+    features, labels, batch_size: int, seed: int, first_epoch: int = 0, replicas: int = 1, by: tuple[str, ...] = ()
+):
     """Training batches from ragged features, in length buckets, epoch after epoch without end.
 
     The order of an epoch depends on `seed` and its number alone, so that a resumed run sees what an uninterrupted one
     would have seen.
 
     Args:
-        features: a dict of `tf.RaggedTensor`s with n rows each; the buckets are made by the lengths of the first.
+        features: a dict of `tf.RaggedTensor`s with n rows each.
         labels: `(n,)`, or ragged, `(n, None)`.
         batch_size: rows in a batch.
         seed: of the order.
         first_epoch: number of the first epoch, counted from 0.
         replicas: see `indices_by_length`.
+        by: the one or two features whose lengths make the buckets. None given: the first.
 
     Returns:
         A `tf.data.Dataset` of (features padded with 0 on the right, labels, ragged ones padded with -1).
     """
-    lengths = _lengths(features)
+    lengths = _lengths(features, by)
 
     def order() -> Iterator[np.ndarray]:
         for epoch in itertools.count(first_epoch):
@@ -130,8 +135,9 @@ def batches_in_order(features, labels, batch_size: int, replicas: int = 1):
     return _gather(features, labels, lambda: iter(batches), len(batches)), np.concatenate(batches)
 
 
-def _lengths(features) -> np.ndarray:
-    return next(iter(features.values())).row_lengths().numpy()
+def _lengths(features, by: tuple[str, ...] = ()) -> np.ndarray:
+    lengths = [features[name].row_lengths().numpy() for name in by or [next(iter(features))]]
+    return np.stack(lengths, axis=1) if len(lengths) > 1 else lengths[0]
 
 
 def _gather(features, labels, order, num_batches: int):

@@ -32,6 +32,31 @@ def test_buckets_need_less_than_half_the_places_of_batches_as_they_come():
     assert places(buckets) < 1.25 * lengths.sum()
 
 
+@pytest.mark.parametrize("rng", [None, np.random.default_rng(0)])
+def test_buckets_of_pairs_have_little_padding_on_both_sides(rng):
+    """By the first length alone, the second is padded to half as much again."""
+    drawn = np.random.default_rng(1)
+    sources = drawn.poisson(8, 5000) + 1
+    lengths = np.stack([sources, sources + drawn.poisson(3, 5000)], axis=1)
+    batches = batching.indices_by_length(lengths, 50, rng)
+    np.testing.assert_array_equal(np.sort(np.concatenate(batches)), np.arange(5000))
+
+    def places(batches):
+        return sum(len(batch) * lengths[batch].max(axis=0) for batch in batches)
+
+    assert (places(batches) < 1.12 * lengths.sum(axis=0)).all()
+    assert places(batching.indices_by_length(lengths[:, 0], 50, rng))[1] > 1.3 * lengths[:, 1].sum()
+
+
+def test_two_features_whose_lengths_make_the_buckets():
+    sources = [[n] * (1 + n % 3) for n in range(24)]
+    targets = [[n] * (1 + n // 3 % 4) for n in range(24)]
+    features = {"source": tf.ragged.constant(sources), "target": tf.ragged.constant(targets)}
+    batches = batching.batches_by_length(features, np.arange(24), 2, seed=0, by=("source", "target")).take(12)
+    padded = [(one["source"].shape[1], one["target"].shape[1]) for one, _ in batches]
+    assert sorted(padded) == sorted([(source, target) for source in range(1, 4) for target in range(1, 5)])
+
+
 def ragged(rows):
     return {"ids": tf.ragged.constant(rows, dtype=tf.int32)}
 

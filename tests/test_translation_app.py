@@ -148,8 +148,8 @@ def test_ids_of_a_pair_are_one_step_apart():
 
 def test_run_folder_is_whole(finished_run):
     assert {path.name for path in finished_run.iterdir()} == {
-        *("config.json", "environment.json", "metrics.json", "history.csv", "mistakes.csv", "model.keras"),
-        *("report.md", "logs", "plots", "model.onnx", "decoder.onnx", "vocabulary.json"),
+        *("config.json", "environment.json", "metrics.json", "history.csv", "by_length.csv", "mistakes.csv"),
+        *("model.keras", "report.md", "logs", "plots", "model.onnx", "decoder.onnx", "vocabulary.json"),
     }
     metrics, test = runs.read_json(finished_run / "metrics.json"), data.load(TINY).test
     assert (metrics["metric"], metrics["higher_is_better"]) == ("word_error_rate", False)
@@ -203,8 +203,9 @@ def test_a_run_that_is_loaded_by_a_new_process_can_be_taken_apart(finished_run):
 
 def test_attention_of_the_predictor_is_that_of_the_keras_model(finished_run):
     test, predictor = data.load(TINY).test, Predictor(finished_run)
-    weights, source, target = predictor.attend(test.sources[0], test.targets[0])
-    expected, *pieces = report.attend(load_saved(finished_run), predictor.vocabulary, test.sources[0], test.targets[0])
+    ids = predictor.vocabulary.target.encode(test.targets[0])
+    weights, source, target = predictor.attend(test.sources[0], ids)
+    expected, *pieces = report.attend(load_saved(finished_run), predictor.vocabulary, test.sources[0], ids)
     np.testing.assert_allclose(weights, expected, atol=1e-5)
     assert [source, target] == pieces
     assert source == [*test.sources[0]]
@@ -231,7 +232,7 @@ def test_without_attention_sentences_of_subwords_train_and_are_judged_by_bleu(tm
     [answer] = predictor(["one and two"])
     assert len(answer["hypotheses"]) == Request.beam
     with pytest.raises(UserError, match="--attention none: there is nothing to draw"):
-        predictor.attend("one", "plus")
+        predictor.attend("one", answer["hypotheses"][0]["tokens"])
 
 
 def ask(*args: str) -> None:
@@ -327,6 +328,7 @@ def test_the_metric_by_length_is_that_of_the_sources_of_this_length():
     texts = {"network": ["a b"] * 30 + ["a c"] * 25 + ["a b"] * 45, "baseline": ["x"] * 100}
     table = report.by_length("words", lengths, texts, references)
     assert table.index.tolist() == ["1 to 3", "4 to 6", "50 or more"]  # 5 sources are too few
+    assert table["sources"].tolist() == [30, 25, 40]
     assert table["network"].tolist() == [0, 1, 0]
     assert table["baseline"].tolist() == [1, 1, 1]
 

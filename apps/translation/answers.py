@@ -5,10 +5,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from apps.translation import heatmap, text
+from apps.translation import heatmap
 from apps.translation.data import Pairs
 from apps.translation.predict import END_SHOWN
-from apps.translation.tokens import Vocabulary
+from apps.translation.tokens import START, Vocabulary
 from shared.tensorboard import QUALITY, EpochPictures
 
 TOKENS_DRAWN = 12
@@ -30,7 +30,7 @@ class AnswerByEpoch(EpochPictures):
         lengths = [len(vocabulary.source.encode(source)) for source in validation.sources]
         row = int(np.argmin(np.abs(np.array(lengths) - TOKENS_DRAWN)))
         self.vocabulary = vocabulary
-        self.pair = validation.sources[row], validation.targets[row]
+        self.pair = validation.sources[row], vocabulary.target.encode(validation.targets[row])
 
     def look(self, folder: Path, title: str) -> tuple[list[Path], dict[str, float]]:
         """Draw `answer.png`."""
@@ -39,10 +39,21 @@ class AnswerByEpoch(EpochPictures):
         return [picture], {}
 
 
-def attend(network: keras.Model, vocabulary: Vocabulary, source: str, target: str) -> tuple[np.ndarray, list[str], list[str]]:
-    """Where the decoder looks while it writes a target: weights `(target tokens, source tokens)`, and both sides' tokens."""
-    features, _ = text.vectorise(vocabulary, Pairs([source], [target], [[target]]))
+def attend(
+    network: keras.Model, vocabulary: Vocabulary, source: str, target: list[int]
+) -> tuple[np.ndarray, list[str], list[str]]:
+    """Where the decoder looks while it writes a target.
+
+    Args:
+        network: with attention.
+        vocabulary: of both sides.
+        source: a text.
+        target: ids, without an end.
+
+    Returns:
+        Weights `(target tokens, source tokens)` and both sides' tokens, the end the last of the target's.
+    """
+    ids = vocabulary.source.encode(source)
     looking = keras.Model(network.input, network.get_layer("attention").output[1])
-    [weights] = np.asarray(looking({name: rows.to_tensor() for name, rows in features.items()}))
-    ids = vocabulary.target.encode(target)
-    return weights, vocabulary.source.pieces(vocabulary.source.encode(source)), [*vocabulary.target.pieces(ids), END_SHOWN]
+    [weights] = np.asarray(looking({"source": np.array([ids]), "target": np.array([[START, *target]])}))
+    return weights, vocabulary.source.pieces(ids), [*vocabulary.target.pieces(target), END_SHOWN]

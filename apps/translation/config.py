@@ -8,8 +8,8 @@ import tyro
 from shared.cli import UserError
 from shared.settings import Recurrent, TableRequest, Training, check_at_least, check_fraction, check_source, check_split
 
-RECURRENT = Recurrent(cell="lstm", units=128, bidirectional=True, dropout=0.1)
-TRAINING = Training(epochs=5, patience=3, batch_size=128, learning_rate=4e-3)
+RECURRENT = Recurrent(cell="lstm", units=160, bidirectional=True, dropout=0.0)
+TRAINING = Training(epochs=5, patience=3, batch_size=128, learning_rate=1e-2)
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Config:
     """How a target is cut. None: words (phonemes) for pronunciation, characters for the sample, subwords for all else. Subwords
     are scored as sentences (BLEU, chrF), the others as sequences: the fraction that is not right as a whole, and edits
     per token."""
-    vocabulary_size: int = 4000
+    vocabulary_size: int = 2000
     """Subwords that are learned, at most; where both sides are cut so, they share them."""
     limit: int | None = None
     """Use at most this many training pairs, and at most as many sources for validation and for test."""
@@ -75,15 +75,15 @@ PRESETS = {
         preset="smoke",
         limit=4000,
         embedding_dim=32,
-        recurrent=replace(RECURRENT, units=64, dropout=0.0),
-        training=replace(TRAINING, epochs=8, batch_size=32, learning_rate=1e-2),
+        recurrent=replace(RECURRENT, units=64),
+        training=replace(TRAINING, epochs=8, batch_size=32),
     ),
     "default": DEFAULT,
     "best": replace(
         DEFAULT,
         preset="best",
-        recurrent=replace(RECURRENT, units=256, dropout=0.3),
-        training=replace(TRAINING, epochs=11, learning_rate=2e-3),
+        recurrent=replace(RECURRENT, units=256, dropout=0.2),
+        training=replace(TRAINING, epochs=12, learning_rate=5e-3),
     ),
 }
 

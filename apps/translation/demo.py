@@ -32,7 +32,7 @@ def build(predictor: Predictor) -> None:
         rows = [[one["text"], round(one["score"], 3), round(one["probability"], 3)] for one in found["hypotheses"]]
         if "memory" not in predictor.decoder.inputs:
             return rows, None
-        figure = heatmap.draw(*predictor.attend(text, found["text"]))
+        figure = heatmap.draw(*predictor.attend(text, found["hypotheses"][0]["tokens"]))
         plt.close(figure)
         return rows, figure
 

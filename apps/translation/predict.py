@@ -18,6 +18,7 @@ LENGTH_PENALTY = 1.0  # of the beam search: hypotheses are compared by their mea
 BATCH = 64
 MAX_SOURCE = 1_000  # tokens; a recurrence forgets long before
 END_SHOWN = "<end>"
+SHOWN = ["text", "score", "probability"]  # of a hypothesis
 
 
 class Predictor:
@@ -26,8 +27,8 @@ class Predictor:
         predictor = Predictor(Path("runs/translation/2026-11-28_07-47-06"))
         predictor(["station"], beam=2)
         [{"source": "station", "text": "S T EY SH AH N", "hypotheses": [
-            {"text": "S T EY SH AH N", "score": -0.02, "probability": 0.87},
-            {"text": "S T AE SH AH N", "score": -0.41, "probability": 0.06}]}]
+            {"text": "S T EY SH AH N", "score": -0.02, "probability": 0.87, "tokens": [8, 7, 20, 31, 4, 5]},
+            {"text": "S T AE SH AH N", "score": -0.41, "probability": 0.06, "tokens": [8, 7, 17, 31, 4, 5]}]}]
 
     model.onnx reads the source once, decoder.onnx writes a token at each call; the beam search is `shared.beam`'s.
 
@@ -91,21 +92,21 @@ class Predictor:
         found = self.decoder(tokens=tokens[:, None].astype(np.int32), **given, **constants)
         return found["log_probabilities"], [found[f"new_{name}"] for name in self.states], found.get("attention")
 
-    def attend(self, text: str, target: str) -> tuple[np.ndarray, list[str], list[str]]:
-        """Where the decoder looks while it writes `target`: weights `(target tokens, source tokens)` and both sides' tokens.
+    def attend(self, text: str, target: list[int]) -> tuple[np.ndarray, list[str], list[str]]:
+        """Where the decoder looks while it writes the ids `target`, see `apps.translation.answers.attend`.
 
         Raises:
             UserError: if the run has no attention.
         """
         if "memory" not in self.decoder.inputs:
             raise UserError(f"{self.folder} was trained with --attention none: there is nothing to draw.")
-        ids, weights = self.vocabulary.target.encode(target), []
+        weights = []
         constants, states = self.encode([text])
-        for token in (START, *ids):
+        for token in (START, *target):
             _, states, looked = self.step(np.array([token]), states, constants)
             weights.append(looked[0])
         source = self.vocabulary.source.pieces(self.vocabulary.source.encode(text))
-        return np.stack(weights), source, [*self.vocabulary.target.pieces(ids), END_SHOWN]
+        return np.stack(weights), source, [*self.vocabulary.target.pieces(target), END_SHOWN]
 
     def check(self, texts: list[str]) -> None:
         """Raise a UserError for what cannot be translated."""
@@ -120,7 +121,8 @@ class Predictor:
 
     def _described(self, found: Hypothesis) -> dict[str, Any]:
         text = self.vocabulary.target.decode(found.tokens)
-        return {"text": text, "score": found.score, "probability": float(np.exp(found.log_probability))}
+        probability = float(np.exp(found.log_probability))
+        return {"text": text, "score": found.score, "probability": probability, "tokens": found.tokens.tolist()}
 
 
 def _batches(texts: list[str]) -> list[np.ndarray]:
@@ -169,7 +171,8 @@ def _show(answer: dict[str, Any], request: Request, predictor: Predictor) -> Non
 
     from shared.report import print_table
 
-    print_table(pd.DataFrame(answer["hypotheses"][: request.best]).set_index("text"), answer["source"], "text")
+    best = pd.DataFrame(answer["hypotheses"][: request.best], columns=SHOWN).set_index("text")
+    print_table(best, answer["source"], "text")
 
 
 def _draw(answer: dict[str, Any], predictor: Predictor) -> None:
@@ -177,7 +180,7 @@ def _draw(answer: dict[str, Any], predictor: Predictor) -> None:
     from shared.explaining import new_picture
 
     file = new_picture("attention")
-    heatmap.save(file, *predictor.attend(answer["source"], answer["text"]), "Where the decoder looked")
+    heatmap.save(file, *predictor.attend(answer["source"], answer["hypotheses"][0]["tokens"]), "Where the decoder looked")
     print(f"Drawn: {file}", file=sys.stderr)
 
 
@@ -204,7 +207,7 @@ def _answer_file(request: Request) -> None:
 
     def answer(texts: list[str]) -> pd.DataFrame:
         found = [row["hypotheses"][0] for row in predictor(texts, request.beam)] if texts else []
-        return pd.DataFrame(found, columns=["text", "score", "probability"]).rename(columns={"text": "target"})
+        return pd.DataFrame(found, columns=SHOWN).rename(columns={"text": "target"})
 
     count = large_tables.answer_file(
         request.table, request.text_column, lambda texts: large_tables.answer_readable(texts, read, answer)

@@ -40,16 +40,26 @@ def write(folder: Path, metrics: dict, experiment, texts: dict[str, list[str]], 
     curves = [["loss", "val_loss"], [f"val_{metric}"], ["token_accuracy", "val_token_accuracy"], ["gradient_norm"]]
     plot_history(folder / "plots" / "training.png", pd.read_csv(folder / "history.csv"), curves, on)
     lengths = np.array([len(vocabulary.source.encode(source)) for source in test.sources])
-    plot_by_length(folder / "plots" / "by_length.png", by_length(kind, lengths, texts, test.references), metric, f"{on} (test)")
+    of_lengths = by_length(kind, lengths, texts, test.references)
+    of_lengths.to_csv(folder / "by_length.csv", index_label="tokens")
+    plot_by_length(folder / "plots" / "by_length.png", of_lengths, metric, f"{on} (test)")
     mistakes = table_of_mistakes(vocabulary, test, texts["network"], found)
     mistakes.to_csv(folder / "mistakes.csv", index=False)
-    maps = draw_heat_maps(folder / "plots", experiment, texts["network"]) if metrics["has_attention"] else []
+    maps = draw_heat_maps(folder / "plots", experiment, texts["network"], found) if metrics["has_attention"] else []
     names = ["training", "by_length", *maps, "answer", *plots_of_recurrence(folder)]
     shown = [name for name in names if (folder / "plots" / f"{name}.png").exists()]
     lines = _lines(mistakes[:MISTAKES_SHOWN])
     confused = report.markdown_table(confusions(vocabulary, test, texts["network"]), "right")
-    sections = [*report.images(*shown), "", "## Most frequent confusions", "", *confused]
-    sections += [
+    sections = [
+        *report.images(*shown),
+        "",
+        f"## {metric.replace('_', ' ')} by the length of the source",
+        "",
+        *report.markdown_table(of_lengths, "tokens"),
+        "",
+        "## Most frequent confusions",
+        "",
+        *confused,
         "",
         f"## The {len(lines)} most confident of {len(mistakes):,} mistakes",
         "",
@@ -65,7 +75,7 @@ def write(folder: Path, metrics: dict, experiment, texts: dict[str, list[str]], 
 
 
 def by_length(kind: str, lengths: np.ndarray, texts: dict[str, list[str]], references: list[list[str]]) -> pd.DataFrame:
-    """The metric by the number of source tokens: a row for each range with enough sources, a column for each of `texts`."""
+    """The metric by source tokens: a row for each range with enough sources, its columns their number and each of `texts`."""
     rows = {}
     for first, last in zip(LENGTHS, [*LENGTHS[1:], np.inf], strict=True):
         inside = np.flatnonzero((lengths >= first) & (lengths < last))
@@ -73,23 +83,22 @@ def by_length(kind: str, lengths: np.ndarray, texts: dict[str, list[str]], refer
             continue
         right = [references[row] for row in inside]
         name = f"{first} to {last - 1}" if np.isfinite(last) else f"{first} or more"
-        rows[name] = {
-            who: scores.measure(kind, [of[row] for row in inside], right)[scores.METRIC[kind]] for who, of in texts.items()
-        }
-    return pd.DataFrame.from_dict(rows, orient="index", columns=[*texts])
+        reached = {who: scores.measure(kind, [of[row] for row in inside], right) for who, of in texts.items()}
+        rows[name] = {"sources": len(inside)} | {who: measured[scores.METRIC[kind]] for who, measured in reached.items()}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["sources", *texts])
 
 
 def plot_by_length(file: Path, table: pd.DataFrame, metric: str, title: str) -> None:
     """The metric of each range of lengths as bars."""
     if table.empty:
         return
-    axes = table.plot.bar(figsize=(7, 4), rot=0)
+    axes = table.drop(columns="sources").plot.bar(figsize=(7, 4), rot=0)
     axes.set(xlabel="tokens of the source", ylabel=metric.replace("_", " "))
     axes.grid(axis="y", alpha=0.4)
     save_figure(axes.figure, file, title)
 
 
-def draw_heat_maps(folder: Path, experiment, written: list[str]) -> list[str]:
+def draw_heat_maps(folder: Path, experiment, written: list[str], found: list[list[Hypothesis]]) -> list[str]:
     """Attention in right and in wrong answers of about the median length. Returns the pictures' names."""
     test, names = experiment.data.test, []
     order = np.argsort(np.abs(np.array([*map(len, test.sources)]) - np.median([*map(len, test.sources)])), kind="stable")
@@ -97,7 +106,7 @@ def draw_heat_maps(folder: Path, experiment, written: list[str]) -> list[str]:
         rows = [row for row in order if (written[row] in test.references[row]) == wanted and written[row]][:HEAT_MAPS]
         for number, row in enumerate(rows, start=1):
             names.append(f"attention_{what}_{number}")
-            looked = attend(experiment.network, experiment.vocabulary, test.sources[row], written[row])
+            looked = attend(experiment.network, experiment.vocabulary, test.sources[row], found[row][0].tokens)
             title = "A right answer" if wanted else f"A wrong answer; right: {test.targets[row]}"
             heatmap.save(folder / f"{names[-1]}.png", *looked, title)
     return names

@@ -50,7 +50,8 @@ def prepare(config: Config, pairs: Splits) -> Experiment:
     (features, targets), replicas = text.vectorise(vocabulary, train), strategy.num_replicas_in_sync
 
     def batches(first_epoch: int) -> tf.data.Dataset:
-        return batches_by_length(features, targets, settings.batch_size, settings.seed, first_epoch, replicas)
+        both = ("source", "target")
+        return batches_by_length(features, targets, settings.batch_size, settings.seed, first_epoch, replicas, both)
 
     steps = count_batches(len(train.sources), settings.batch_size, replicas)
     validation_batches, _ = batches_in_order(*text.vectorise(vocabulary, validation), settings.batch_size, replicas)
