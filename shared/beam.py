@@ -12,7 +12,8 @@ So a beam of 1 is greedy decoding: it ends where the end is the likeliest token.
 
 A beginning is given up as soon as `beam` finished ones are at least as good as it can still become. As a log-probability does
 not grow from step to step, that is log-probability / max_length ** length_penalty: exact for a length penalty of 0, a bound
-for more. A row whose beginnings have all ended or been given up is done, and the search stops when all rows are.
+for more, the better the fewer steps a row may take. A row whose beginnings have all ended or been given up is done, and the
+search stops when all rows are.
 Sums are in 32 bits, and of two that are equal the first in the order of beams and tokens counts as the better one.
 """
 
@@ -48,7 +49,7 @@ def search(
     start: int,
     end: int,
     beam: int,
-    max_length: int,
+    max_length: int | np.ndarray,
     length_penalty: float,
 ) -> list[list[Hypothesis]]:
     """Find the n best of each row.
@@ -62,7 +63,8 @@ def search(
         start: the token before the first one.
         end: the token that ends a sequence.
         beam: width, from 1 to the size of the vocabulary.
-        max_length: 1 or more, steps, that for the end counted. What has not ended after so many is closed as it is.
+        max_length: 1 or more, steps, that for the end counted; of all rows, or `(rows,)`, of each. What has not ended after
+            so many is closed as it is.
         length_penalty: 0 or more. 0: the likeliest win, which favours short ones; 1: the best mean per token.
 
     Returns:
@@ -72,8 +74,9 @@ def search(
         UserError: for a beam below 1, or wider than the vocabulary.
     """
     check_beam(beam)
-    divisors = length_divisors(max_length, length_penalty)
-    finished = _nothing_finished(rows, beam, max_length, end)
+    limits = np.broadcast_to(max_length, rows)[:, None]
+    divisors = length_divisors(limits.max(initial=1), length_penalty)
+    finished = _nothing_finished(rows, beam, len(divisors), end)
     totals = np.where(np.arange(beam) == 0, np.float32(0), finished.totals)  # the beams of a row would all be the same one
     tokens, last, length = finished.tokens, np.full(rows * beam, start, np.int32), 0
     while np.isfinite(totals).any():
@@ -81,10 +84,10 @@ def search(
         totals, parents, chosen = _extend(totals, log_probabilities)
         tokens = np.take_along_axis(tokens, parents[..., None], axis=1)
         tokens[:, :, length] = chosen
-        ended = (chosen == end) | (length + 1 == max_length)
+        ended = (chosen == end) | (length + 1 >= limits)
         scores = np.where(ended, totals / divisors[length], -np.inf)
         finished = _best_of(finished, Finished(scores, totals, tokens))
-        given_up = totals / divisors[-1] <= finished.scores[:, -1:]
+        given_up = totals / divisors[limits - 1] <= finished.scores[:, -1:]
         totals = np.where(ended | given_up, -np.inf, totals)
         before = (np.arange(rows)[:, None] * beam + parents).ravel()
         states = [np.take(state, before, axis=0) for state in states]

@@ -228,6 +228,24 @@ def test_rows_do_not_influence_each_other(find):
         assert_same(together[row], alone)
 
 
+@penalties
+@pytest.mark.parametrize("beam", [1, 4])
+def test_rows_may_take_different_numbers_of_steps(length_penalty, beam):
+    """Each row is searched as if it were alone, with its own limit for all."""
+    limits = np.array([2, 15, 6], np.int32)
+    network = Recurrent(3, 12, seed=5)
+    options = {"beam": beam, "length_penalty": length_penalty}
+    found = in_numpy(network, max_length=limits, **options)
+    other = in_tensorflow(network, max_length=20, limits=lambda *_: limits, **options)
+    states, constants = network.states, network.constants
+    for row, limit in enumerate(limits):
+        network.states, network.constants = [part[[row]] for part in states], [part[[row]] for part in constants]
+        [alone] = in_numpy(network, max_length=int(limit), **options)
+        assert_same(found[row], alone)
+        assert_same(other[row], alone)
+    assert max(len(one.tokens) for one in found[0]) == 2
+
+
 @both
 def test_no_rows_give_nothing(find):
     assert find(Recurrent(0, 12, seed=0), beam=3, max_length=5, length_penalty=0) == []

@@ -139,7 +139,7 @@ def test_a_shared_vocabulary_has_one_embedding():
 
 
 def test_ids_of_a_pair_are_one_step_apart():
-    vocabulary = Vocabulary(Tokenizer("characters", ["a", "b"], True), Tokenizer("words", ["X", "Y"], False), 9)
+    vocabulary = Vocabulary(Tokenizer("characters", ["a", "b"], True), Tokenizer("words", ["X", "Y"], False), [9])
     features, targets = text.vectorise(vocabulary, data.Pairs(["ab", "b"], ["Y X", "X"], [["Y X"], ["X"]]))
     assert features["source"].to_list() == [[4, 5], [5]]
     assert features["target"].to_list() == [[START, 5, 4], [START, 4]]
@@ -291,7 +291,7 @@ def test_an_explanation_adds_up_to_what_the_source_changes(finished_run):
     predictor, source = Predictor(finished_run), "the 3rd of may 1998"
     explainer = explain.load(finished_run, predictor.vocabulary)
     [answer] = predictor([source])
-    pieces = explainer(source, answer["text"], 0)
+    pieces = explainer(source, answer["hypotheses"][0]["tokens"], 0)
     assert [piece for piece, _ in pieces] == [*source]
     network = load_saved(finished_run)
     features, [[expected, *_]] = text.vectorise(predictor.vocabulary, data.Pairs([source], [answer["text"]], [[]]))
@@ -334,7 +334,7 @@ def test_the_metric_by_length_is_that_of_the_sources_of_this_length():
 
 
 def test_confusions_are_counted_token_by_token():
-    vocabulary = Vocabulary(Tokenizer("characters", ["a"], True), Tokenizer("words", ["X", "Y", "Z"], False), 9)
+    vocabulary = Vocabulary(Tokenizer("characters", ["a"], True), Tokenizer("words", ["X", "Y", "Z"], False), [9])
     test = data.Pairs(["a", "b", "c"], ["X Y", "X Y Z", "X"], [["X Y"], ["X Y Z"], ["X"]])
     table = report.confusions(vocabulary, test, ["X Z", "X Y", "X"])
     assert {right: (row.written, row.times) for right, row in table.iterrows()} == {"`Y`": ("`Z`", 1), "`Z`": ("`-`", 1)}

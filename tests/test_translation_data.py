@@ -282,9 +282,17 @@ def test_long_pairs_are_left_out_of_training_and_counted(capsys):
     assert (
         "2 of 3 pairs to train with are left out: more than --max-tokens 3 tokens on a side; the longest has 2,000." in printed
     )
-    assert vocabulary.max_length == 4  # and its end
+    assert vocabulary.max_lengths.max() == 4  # and its end
     with pytest.raises(UserError, match="Each of 3 pairs to train with has more than --max-tokens 0"):
         data.short_enough(part, vocabulary, 0, "train")
+
+
+def test_no_more_is_written_than_for_a_source_of_train_that_is_no_longer(tmp_path):
+    pairs = [("a b", "x"), ("a", "x y z"), ("a b c d", "x y z x y"), ("a b c d e", "x")]
+    vocabulary = Vocabulary.learn(("words", "words"), *map(list, zip(*pairs, strict=True)), 100, 4)
+    vocabulary.save(tmp_path)
+    for one in (vocabulary, Vocabulary.load(tmp_path)):
+        assert one.limits(np.array([0, 1, 2, 3, 4, 5, 99])).tolist() == [4, 4, 4, 4, 5, 5, 5]  # 4 is the most of a side
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -298,7 +306,7 @@ def test_every_known_text_comes_back(kind, tmp_path):
         assert [one.target.decode(row) for row in ids] == texts
         assert min(map(min, ids)) > END
         assert max(map(max, ids)) < len(one.source)
-        assert one.max_length == max(map(len, ids)) + 1
+        assert one.limits(np.array([*map(len, ids)])).max() == max(map(len, ids)) + 1
         assert [one.source.unknown(text) for text in texts] == [[]] * len(texts)
         assert (one.source is one.target) == (kind == "subwords")
 
@@ -321,7 +329,7 @@ def test_what_training_did_not_hold_is_unknown_and_said(kind):
     assert UNKNOWN in tokenizer.encode("кот a 猫")
     assert "".join(tokenizer.unknown("кот a 猫")).replace("▁", "") == "кот猫"
     assert tokenizer.encode("A  CAT\n") == tokenizer.encode("a cat")  # all of training was in lower case
-    assert Vocabulary.learn((kind, kind), ["Cat", "cat"] * 20, texts, 30, 100).source.unknown("CAT")
+    assert Vocabulary.learn((kind, kind), ["Cat", "cat", "cat"] * 20, texts, 30, 100).source.unknown("CAT")
     assert tokenizer.encode(" ") == []
 
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.speed
 @pytest.fixture(scope="module")
 def translating():
     """A network of the default's size, its vocabulary, and sources of ten characters."""
-    vocabulary = Vocabulary(*(Tokenizer("characters", [*"abcdefghijklmnopqrstuvwxyz"], True) for _ in "st"), LENGTH + 1)
+    vocabulary = Vocabulary(*(Tokenizer("characters", [*"abcdefghijklmnopqrstuvwxyz"], True) for _ in "st"), [LENGTH + 1])
     network = model.build_model(DEFAULT, len(vocabulary.source), len(vocabulary.target))
     letters = np.random.default_rng(0).choice([*"abcdefghijklmnopqrstuvwxyz"], (SOURCES, LENGTH))
     return network, vocabulary, ["".join(row) for row in letters]
@@ -36,7 +36,7 @@ def predict_per_token(encoder, decoder, vocabulary, source: str) -> list[int]:
     ids, tokens = vocabulary.encode_sources([source]), [START]
     encoded = encoder.predict({"source": ids}, verbose=0)
     states, constants = encoded["states"], {"source": ids, "memory": encoded["memory"]}
-    while tokens[-1] != END and len(tokens) <= vocabulary.max_length:
+    while tokens[-1] != END and len(tokens) <= LENGTH + 1:
         found = decoder.predict({"tokens": np.array([tokens[-1:]]), "states": states, **constants}, verbose=0)
         states = found["states"]
         tokens.append(int(found["log_probabilities"][0].argmax()))

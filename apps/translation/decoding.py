@@ -41,8 +41,12 @@ class Translator:
             found = decoder({"tokens": tokens[:, None], "states": states, **constants})
             return found["log_probabilities"], found["states"]
 
-        options = {"start": START, "end": END, "max_length": vocabulary.max_length, "length_penalty": LENGTH_PENALTY}
-        self.search = BeamSearch(read, step, [tf.TensorSpec((None, None), tf.int32)], beam=beam, **options)
+        def limits(source):
+            lengths, longest = tf.math.count_nonzero(source, axis=1), len(vocabulary.max_lengths) - 1
+            return tf.gather(vocabulary.max_lengths, tf.minimum(lengths, longest))
+
+        options = {"start": START, "end": END, "max_length": int(vocabulary.max_lengths[-1]), "length_penalty": LENGTH_PENALTY}
+        self.search = BeamSearch(read, step, [tf.TensorSpec((None, None), tf.int32)], beam=beam, limits=limits, **options)
 
     def __call__(self, sources: list[str]) -> list[list[Hypothesis]]:
         """The n best of each source, in their order. Of a long one, the first `MAX_SOURCE` tokens are read."""

@@ -10,9 +10,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from apps.translation import model, text  # noqa: F401  the first registers what the saved model is made of
-from apps.translation.data import Pairs
-from apps.translation.tokens import Vocabulary
+from apps.translation import model  # noqa: F401  registers what the saved model is made of
+from apps.translation.tokens import END, START, Vocabulary
 from shared.attribution import IntegratedGradients, cut
 from shared.explaining import Pieces, strongest
 from shared.export import load_saved
@@ -36,21 +35,22 @@ class Explainer:
         self.vectors_of, behind = cut(flat, [EMBEDDED])
         self.gradients = IntegratedGradients(behind)
 
-    def __call__(self, source: str, target: str, place: int) -> Pieces:
-        """What each token of the source adds to the log-probability of the token at `place` of the target, or of its end."""
-        features, [expected] = text.vectorise(self.vocabulary, Pairs([source], [target], [[target]]))
-        ids = {name: rows.to_tensor().numpy() for name, rows in features.items()}
+    def __call__(self, source: str, target: list[int], place: int) -> Pieces:
+        """What each token of the source adds to the log-probability of the id at `place` of the target, or of its end."""
+        read = self.vocabulary.source.encode(source)
+        ids = {"source": np.array([read], np.int32), "target": np.array([[START, *target]], np.int32)}
         vectors = {name: np.asarray(found) for name, found in self.vectors_of(ids).items()}
         zeros = {name: np.zeros_like(one) for name, one in vectors.items()}
-        number = place * self.size + int(expected[place])
+        number = place * self.size + [*target, END][place]
         parts = self.gradients(ids | vectors, zeros, number).parts[EMBEDDED]
-        pieces = self.vocabulary.source.pieces(self.vocabulary.source.encode(source))
+        pieces = self.vocabulary.source.pieces(read)
         return [*zip(pieces, parts.sum(axis=1).tolist(), strict=True)]
 
     def lines(self, answer: dict) -> list[str]:
         """Of each token that a `Predictor` wrote, the tokens of the source that matter most."""
-        pieces = self.vocabulary.target.pieces(self.vocabulary.target.encode(answer["text"]))[:NUM_SHOWN]
-        return [f"{piece!r}: " + strongest(self(answer["source"], answer["text"], place)) for place, piece in enumerate(pieces)]
+        ids = answer["hypotheses"][0]["tokens"]
+        pieces = self.vocabulary.target.pieces(ids)[:NUM_SHOWN]
+        return [f"{piece!r}: " + strongest(self(answer["source"], ids, place)) for place, piece in enumerate(pieces)]
 
 
 def load(folder: Path, vocabulary: Vocabulary) -> Explainer:

@@ -47,7 +47,7 @@ def exportable(config: Config, vocabulary: Vocabulary, network: keras.Model, pai
 
         def one_token_after_the_other(rows: list[int]) -> np.ndarray:
             given, found = to_input(rows), []
-            constants, states = predictor.encode_ids(given["source"])
+            constants, states = predictor.encode(given["source"])
             for tokens in given["target"].T:
                 log_probabilities, states, _ = predictor.step(tokens, states, constants)
                 found.append(log_probabilities[:, END:])

@@ -1,5 +1,6 @@
 """A picture of attention: for each token that is written, how much it looked at each token of the source."""
 
+import textwrap
 import warnings
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from matplotlib.figure import Figure
 
 from shared.plots import plt, save_figure
 
+LETTERS_PER_INCH = 9  # of a title
 MAX_DRAWN = 60  # tokens of a side; the first ones
 
 
@@ -26,4 +28,5 @@ def draw(weights: np.ndarray, source: list[str], target: list[str]) -> Figure:
 def save(file: Path, weights: np.ndarray, source: list[str], target: list[str], title: str) -> None:
     """Write the picture of `draw` as PNG."""
     with warnings.catch_warnings(action="ignore"):  # the font lacks some character of the texts
-        save_figure(draw(weights, source, target), file, title)
+        figure = draw(weights, source, target)
+        save_figure(figure, file, textwrap.fill(title, int(LETTERS_PER_INCH * figure.get_figwidth())))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from apps.translation.config import Request
-from apps.translation.tokens import END, START, Vocabulary
+from apps.translation.tokens import END, PADDING, START, Vocabulary
 from shared import inference, runs
 from shared.beam import Hypothesis, check_beam, search
 from shared.cli import UserError, standard_input
@@ -68,16 +68,14 @@ class Predictor:
 
     def search(self, texts: list[str], beam: int) -> list[list[Hypothesis]]:
         """The n best of each text, as ids."""
-        constants, states = self.encode(texts, beam)
-        options = {"start": START, "end": END, "max_length": self.vocabulary.max_length, "length_penalty": LENGTH_PENALTY}
+        ids = self.vocabulary.encode_sources(texts)
+        constants, states = self.encode(ids, beam)
+        limits = self.vocabulary.limits((ids > PADDING).sum(axis=1))
+        options = {"start": START, "end": END, "max_length": limits, "length_penalty": LENGTH_PENALTY}
         return search(lambda tokens, states: self.step(tokens, states, constants)[:2], states, len(texts), beam=beam, **options)
 
-    def encode(self, texts: list[str], copies: int = 1) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
-        """What stays the same at every step of a text, and the states before the first; each text `copies` times."""
-        return self.encode_ids(self.vocabulary.encode_sources(texts), copies)
-
-    def encode_ids(self, source: np.ndarray, copies: int = 1) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
-        """The same of ids `(n, time)`, padded."""
+    def encode(self, source: np.ndarray, copies: int = 1) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+        """What stays the same at every step of a source, ids `(n, time)`, padded, and its first states; each `copies` times."""
         found = {"source": source, **self.network(source=source)}
         found = {name: np.repeat(one, copies, axis=0) for name, one in found.items()}
         constants = {name: found[name] for name in self.decoder.inputs if name in ("source", "memory")}
@@ -101,7 +99,7 @@ class Predictor:
         if "memory" not in self.decoder.inputs:
             raise UserError(f"{self.folder} was trained with --attention none: there is nothing to draw.")
         weights = []
-        constants, states = self.encode([text])
+        constants, states = self.encode(self.vocabulary.encode_sources([text]))
         for token in (START, *target):
             _, states, looked = self.step(np.array([token]), states, constants)
             weights.append(looked[0])

@@ -151,11 +151,12 @@ class Vocabulary:
 
     Args:
         source, target: of each side.
-        max_length: tokens of the longest target that is written, its end counted.
+        max_lengths: how many tokens are written at most, the end counted, for a source of 0, 1, 2 ... tokens; the last entry
+            for all longer ones.
     """
 
-    def __init__(self, source: Tokenizer | Subwords, target: Tokenizer | Subwords, max_length: int):
-        self.source, self.target, self.max_length = source, target, max_length
+    def __init__(self, source: Tokenizer | Subwords, target: Tokenizer | Subwords, max_lengths: list[int]):
+        self.source, self.target, self.max_lengths = source, target, np.array(max_lengths, np.int32)
 
     @classmethod
     def learn(cls, kinds: tuple[str, str], sources: list[str], targets: list[str], size: int, max_tokens: int) -> "Vocabulary":
@@ -164,7 +165,7 @@ class Vocabulary:
         Args:
             kinds: of the sources' pieces and of the targets': "characters", "words" or "subwords".
             sources: texts; what is repeated counts once for subwords.
-            targets: the same.
+            targets: of each source one.
             size: subwords, at most.
             max_tokens: of a target that is trained on; longer ones are not written either.
 
@@ -175,8 +176,11 @@ class Vocabulary:
             source = target = Subwords.learn(dict.fromkeys([*sources, *targets]), size)
         else:
             source, target = (_learn(kind, texts, size) for kind, texts in zip(kinds, (sources, targets), strict=True))
-        longest = max(len(target.encode(text)) for text in targets)
-        return cls(source, target, min(longest, max_tokens) + 1)
+        read, written = (
+            np.array([min(len(side.encode(text)), max_tokens) for text in texts])
+            for side, texts in ((source, sources), (target, targets))
+        )
+        return cls(source, target, _longest_so_far(read, written + 1))
 
     @classmethod
     def load(cls, folder: Path) -> "Vocabulary":
@@ -184,13 +188,17 @@ class Vocabulary:
         stored = json.loads((folder / FILE).read_text(encoding="utf-8"))
         source = _from_description(**stored["source"])
         target = _from_description(**stored["target"]) if stored["target"] else source
-        return cls(source, target, stored["max_length"])
+        return cls(source, target, stored["max_lengths"])
 
     def save(self, folder: Path) -> None:
         """Write vocabulary.json; a sentencepiece model stands in it as base64."""
         target = None if self.target is self.source else self.target.describe()
-        stored = {"source": self.source.describe(), "target": target, "max_length": self.max_length}
+        stored = {"source": self.source.describe(), "target": target, "max_lengths": self.max_lengths.tolist()}
         (folder / FILE).write_text(json.dumps(stored), encoding="utf-8")
+
+    def limits(self, lengths):
+        """How many tokens are written at most for sources of `lengths` tokens `(n,)`: `max_lengths` of each, `(n,)`."""
+        return self.max_lengths[np.minimum(lengths, len(self.max_lengths) - 1)]
 
     def encode_sources(self, texts: list[str]) -> np.ndarray:
         """Ids `(n, time)` int32, padded with `PADDING` to the longest of them, and to one at least."""
@@ -199,6 +207,14 @@ class Vocabulary:
         for row, found in enumerate(rows):
             ids[row, : len(found)] = found
         return ids
+
+
+def _longest_so_far(read: np.ndarray, written: np.ndarray) -> np.ndarray:
+    """Of sources of 0, 1, 2 ... tokens: the longest target of one that is no longer, or of the shortest one."""
+    longest = np.zeros(read.max() + 1, int)
+    np.maximum.at(longest, read, written)
+    longest[: read.min()] = longest[read.min()]
+    return np.maximum.accumulate(longest)
 
 
 def before_end(ids: Iterable[int]) -> list[int]:
