@@ -163,7 +163,8 @@ def nats(targets, logits, smoothing: float = 0.0):
     shown, size = ops.cast(targets >= END, "float32"), logits.shape[-1]
     evenly = ops.cast(ops.arange(size) >= END, "float32") / (size - END)
     wanted = (1 - smoothing) * ops.one_hot(ops.maximum(targets, 0), size) + smoothing * evenly
-    return ops.categorical_crossentropy(wanted, logits, from_logits=True) * shown  # with a large vocabulary, half of a step
+    # One fused operation: put together from log_softmax, it took half of a step with 4,000 subwords.
+    return ops.categorical_crossentropy(wanted, logits, from_logits=True) * shown
 
 
 def token_accuracy(targets, logits):
