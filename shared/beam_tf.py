@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 from shared.beam import Finished, Hypothesis, check_beam, hypotheses, length_divisors
@@ -10,7 +11,7 @@ from shared.beam import Finished, Hypothesis, check_beam, hypotheses, length_div
 class BeamSearch:
     """Finds the n best of each row; what is searched for, and when the search stops, is said in beam.py.
 
-    It is traced once, for batches of any size and length.
+    It is traced once, for batches of any size and length and for any number of steps.
 
     Args:
         begin: from what is read, tensors as `signature` has them, to the states at the start, a nested structure of tensors
@@ -21,8 +22,6 @@ class BeamSearch:
             around a call of a Keras model.
         signature: `tf.TensorSpec`s of what `begin` takes.
         start, end, beam, length_penalty: see `shared.beam.search`.
-        max_length: 1 or more, steps, that for the end counted, of any row.
-        limits: from what is read to the steps of each row `(rows,)` int32, at most `max_length`. None: that of all rows.
 
     Raises:
         UserError: for a beam below 1; when called, for one wider than the vocabulary.
@@ -37,27 +36,27 @@ class BeamSearch:
         start: int,
         end: int,
         beam: int,
-        max_length: int,
         length_penalty: float,
-        limits: Callable | None = None,
     ):
         check_beam(beam)
-        self.begin, self.step, self.start, self.end, self.beam, self.max_length = begin, step, start, end, beam, max_length
-        self.limits = limits
-        self.divisors = length_divisors(max_length, length_penalty)
-        self.search = tf.function(self._search, input_signature=signature, autograph=False)
+        self.begin, self.step, self.start, self.end, self.beam = begin, step, start, end, beam
+        self.length_penalty = length_penalty
+        steps = [tf.TensorSpec(None, tf.int32), tf.TensorSpec((None,), tf.float32)]
+        self.search = tf.function(self._search, input_signature=[*steps, *signature], autograph=False)
 
-    def __call__(self, *inputs) -> list[list[Hypothesis]]:
-        """The n best of each row."""
-        return hypotheses(Finished(*(part.numpy() for part in self.search(*inputs))), self.end)
+    def __call__(self, *inputs, max_length: int | np.ndarray) -> list[list[Hypothesis]]:
+        """The n best of each row; `max_length`: see `shared.beam.search`."""
+        divisors = length_divisors(np.max(max_length, initial=1), self.length_penalty)
+        finished = self.search(np.int32(max_length), divisors, *inputs)
+        return hypotheses(Finished(*(part.numpy() for part in finished)), self.end)
 
-    def _search(self, *inputs) -> Finished:
+    def _search(self, max_length, divisors, *inputs) -> Finished:
         states, constants = self.begin(*inputs)
-        rows = tf.shape(tf.nest.flatten(states)[0])[0]
-        limits = (self.limits(*inputs) if self.limits else tf.fill((rows,), self.max_length))[:, None]
+        rows, longest = tf.shape(tf.nest.flatten(states)[0])[0], tf.size(divisors)
+        limits = tf.broadcast_to(max_length, (rows,))[:, None]
         states, constants = tf.nest.map_structure(lambda each: tf.repeat(each, self.beam, axis=0), (states, constants))
         nothing = tf.fill((rows, self.beam), -float("inf"))
-        finished = Finished(nothing, nothing, tf.fill((rows, self.beam, self.max_length), self.end))
+        finished = Finished(nothing, nothing, tf.fill((rows, self.beam, longest), self.end))
         totals = tf.where(tf.range(self.beam) == 0, 0.0, nothing)  # the beams of a row would all be the same one
         last = tf.fill((rows * self.beam,), self.start)
 
@@ -65,8 +64,12 @@ class BeamSearch:
             log_probabilities, after = self.step(last, states, constants)
             totals, parents, chosen = _extend(totals, log_probabilities)
             tokens = tf.gather(tokens, parents, batch_dims=1)
-            tokens = tf.where(tf.range(self.max_length) == length, chosen[..., None], tokens)
-            totals, finished = self._close(length, limits, chosen, Finished(totals, totals, tokens), finished)
+            tokens = tf.where(tf.range(longest) == length, chosen[..., None], tokens)
+            ended = (chosen == self.end) | (length + 1 >= limits)
+            scores = tf.where(ended, totals / divisors[length], -float("inf"))
+            finished = _best_of(finished, Finished(scores, totals, tokens))
+            given_up = totals / tf.gather(divisors, limits - 1) <= finished.scores[:, -1:]
+            totals = tf.where(ended | given_up, -float("inf"), totals)
             before = tf.reshape(tf.range(rows)[:, None] * self.beam + parents, (-1,))
             states = tf.nest.map_structure(lambda new, old: _reorder(new, before, old.shape), after, states)
             return length + 1, tf.reshape(chosen, (-1,)), totals, tokens, finished, states
@@ -74,16 +77,12 @@ class BeamSearch:
         first = (0, last, totals, finished.tokens, finished, states)
         return tf.while_loop(lambda length, last, totals, *_: tf.reduce_any(tf.math.is_finite(totals)), body, first)[4]
 
-    def _close(self, length, limits, chosen, kept: Finished, finished: Finished):
-        """Set aside what ended or reached the maximum length. Returns log-probabilities of the others, and what is finished."""
-        ended = (chosen == self.end) | (length + 1 >= limits)
-        scores = tf.where(ended, kept.totals / tf.gather(self.divisors, length), -float("inf"))
-        both = zip(finished, kept._replace(scores=scores), strict=True)
-        scores, totals, tokens = (tf.concat(parts, axis=1) for parts in both)
-        scores, places = tf.math.top_k(scores, self.beam)
-        finished = Finished(scores, *(tf.gather(part, places, batch_dims=1) for part in (totals, tokens)))
-        given_up = kept.totals / tf.gather(self.divisors, limits - 1) <= scores[:, -1:]
-        return tf.where(ended | given_up, -float("inf"), kept.totals), finished
+
+def _best_of(finished: Finished, ended: Finished) -> Finished:
+    """See `shared.beam._best_of`."""
+    scores, totals, tokens = (tf.concat(both, axis=1) for both in zip(finished, ended, strict=True))
+    scores, places = tf.math.top_k(scores, finished.scores.shape[1])
+    return Finished(scores, *(tf.gather(part, places, batch_dims=1) for part in (totals, tokens)))
 
 
 def _extend(totals, log_probabilities):

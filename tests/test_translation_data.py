@@ -295,6 +295,15 @@ def test_no_more_is_written_than_for_a_source_of_train_that_is_no_longer(tmp_pat
         assert one.limits(np.array([0, 1, 2, 3, 4, 5, 99])).tolist() == [4, 4, 4, 4, 5, 5, 5]  # 4 is the most of a side
 
 
+def test_a_vocabulary_of_an_older_run_has_one_limit_for_all_sources(tmp_path):
+    vocabulary = Vocabulary.learn(("words", "words"), ["a", "b"], ["x", "y"], 100, 4)
+    vocabulary.save(tmp_path)
+    stored = json.loads((tmp_path / "vocabulary.json").read_text())
+    del stored["max_lengths"]
+    (tmp_path / "vocabulary.json").write_text(json.dumps(stored | {"max_length": 7}))
+    assert Vocabulary.load(tmp_path).limits(np.array([0, 1, 99])).tolist() == [7, 7, 7]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_known_text_comes_back(kind, tmp_path):
     texts = [tokens.normalise(f"{text} {number}") for text in SCRIPTS for number in range(10)]

@@ -41,18 +41,15 @@ class Translator:
             found = decoder({"tokens": tokens[:, None], "states": states, **constants})
             return found["log_probabilities"], found["states"]
 
-        def limits(source):
-            lengths, longest = tf.math.count_nonzero(source, axis=1), len(vocabulary.max_lengths) - 1
-            return tf.gather(vocabulary.max_lengths, tf.minimum(lengths, longest))
-
-        options = {"start": START, "end": END, "max_length": int(vocabulary.max_lengths[-1]), "length_penalty": LENGTH_PENALTY}
-        self.search = BeamSearch(read, step, [tf.TensorSpec((None, None), tf.int32)], beam=beam, limits=limits, **options)
+        options = {"start": START, "end": END, "length_penalty": LENGTH_PENALTY}
+        self.search = BeamSearch(read, step, [tf.TensorSpec((None, None), tf.int32)], beam=beam, **options)
 
     def __call__(self, sources: list[str]) -> list[list[Hypothesis]]:
         """The n best of each source, in their order. Of a long one, the first `MAX_SOURCE` tokens are read."""
         ids = ragged([self.vocabulary.source.encode(text)[:MAX_SOURCE] for text in sources])
-        batches, order = batches_in_order({"source": ids}, np.zeros(len(sources)), BATCH)
-        found = [one for inputs, _ in batches for one in self.search(inputs["source"])]
+        limits = self.vocabulary.limits(ids.row_lengths())
+        batches, order = batches_in_order({"source": ids}, limits, BATCH)
+        found = [one for inputs, steps in batches for one in self.search(inputs["source"], max_length=steps)]
         return [found[row] for row in np.argsort(order)]
 
     def texts(self, sources: list[str]) -> list[str]:

@@ -188,7 +188,7 @@ class Vocabulary:
         stored = json.loads((folder / FILE).read_text(encoding="utf-8"))
         source = _from_description(**stored["source"])
         target = _from_description(**stored["target"]) if stored["target"] else source
-        return cls(source, target, stored["max_lengths"])
+        return cls(source, target, stored.get("max_lengths") or [stored["max_length"]])  # the latter in older runs
 
     def save(self, folder: Path) -> None:
         """Write vocabulary.json; a sentencepiece model stands in it as base64."""
@@ -196,7 +196,7 @@ class Vocabulary:
         stored = {"source": self.source.describe(), "target": target, "max_lengths": self.max_lengths.tolist()}
         (folder / FILE).write_text(json.dumps(stored), encoding="utf-8")
 
-    def limits(self, lengths):
+    def limits(self, lengths) -> np.ndarray:
         """How many tokens are written at most for sources of `lengths` tokens `(n,)`: `max_lengths` of each, `(n,)`."""
         return self.max_lengths[np.minimum(lengths, len(self.max_lengths) - 1)]
 

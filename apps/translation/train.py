@@ -51,7 +51,7 @@ def prepare(config: Config, pairs: Splits) -> Experiment:
 
     def batches(first_epoch: int) -> tf.data.Dataset:
         both = ("source", "target")
-        return batches_by_length(features, targets, settings.batch_size, settings.seed, first_epoch, replicas, both)
+        return batches_by_length(features, targets, settings.batch_size, settings.seed, first_epoch, replicas, by=both)
 
     steps = count_batches(len(train.sources), settings.batch_size, replicas)
     validation_batches, _ = batches_in_order(*text.vectorise(vocabulary, validation), settings.batch_size, replicas)
